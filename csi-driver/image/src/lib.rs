@@ -1,1 +1,14 @@
-//! TODO
+//! What a dataset version looks like on the wire and on disk: the extent table (which object lies where in the blob) and
+//! the EROFS image (which path points where into the blob). Pure data structures: no network, no async, no Kubernetes.
+
+mod digest;
+mod object;
+
+pub use digest::{Digest, DigestError};
+pub use object::{Object, Pin, PinKind, SourceId};
+
+/// Alignment of every extent in a blob, and the block size of the EROFS images, in bytes.
+pub const BLOCK_BYTES: u64 = 4096;
+
+/// Largest part, in bytes. A part is the unit of presence, checksum and eviction; it never spans two objects.
+pub const PART_BYTES: u64 = 1 << 20;

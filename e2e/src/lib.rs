@@ -1,0 +1,15 @@
+//! The local cluster and the end-to-end tests of Granary.
+//!
+//! A machine with only base toolchains (Debian, root, Rust, Go, Python, apt) becomes a running, real Kubernetes:
+//! [`tools`] builds and installs what is needed, [`cluster`] runs it, [`images`] puts container images into it,
+//! [`s3`] runs an object store beside it, and [`kube`] has what tests need to talk to it.
+
+pub mod cluster;
+pub mod daemon;
+pub mod exec;
+pub mod images;
+pub mod kube;
+pub mod paths;
+pub mod progress;
+pub mod s3;
+pub mod tools;
