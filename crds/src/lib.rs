@@ -3,6 +3,9 @@
 //!
 //! The CRD manifests, the chart's copy of them and the reference pages are generated from these types by `crdgen`.
 
+// `KubeSchema` puts a copy of each `pub struct` into a function.
+#![allow(unreachable_pub)]
+
 pub mod conditions;
 pub mod data_storage_class;
 pub mod dataset;

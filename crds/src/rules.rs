@@ -106,7 +106,7 @@ pub(crate) fn fixed_secret() -> Rule {
 }
 
 fn fixed(advice: &str) -> Rule {
-    Rule::new("self == oldSelf").message(format!("must not change: {advice}"))
+    Rule::new("self == oldSelf").message(format!("must not change: {advice}").as_str())
 }
 
 /// R13: the class of a Dataset.
