@@ -1,0 +1,46 @@
+//! What test pods run: a small static program that reads a mounted dataset as its users do and prints what it found, so
+//! that the same program on the source's own files must print the same.
+
+mod digest;
+mod model;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(version, about = "Reads a dataset and prints what it found")]
+enum Command {
+    /// Reads every file below a directory and prints their number, bytes and one digest over all names and contents.
+    Digest {
+        /// Directory to read.
+        dir: PathBuf,
+        /// Print each file's SHA-256 and path too.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Maps a safetensors file into memory and prints the Euclidean norm of every tensor.
+    Model {
+        /// The weights.
+        file: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Digest { dir, list } => {
+            let tree = digest::tree(&dir, |line| {
+                if list {
+                    print!("{line}");
+                }
+            })?;
+            println!("{tree}");
+        }
+        Command::Model { file } => {
+            for norm in model::norms(&file)? {
+                println!("{norm}");
+            }
+        }
+    }
+    Ok(())
+}
