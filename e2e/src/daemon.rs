@@ -103,19 +103,17 @@ pub fn stop(paths: &Paths, name: &str, grace: Duration) -> Result<()> {
     }
 }
 
-/// Kills processes of ours that no pid file knows: those whose program lies in our cache and whose arguments name our
-/// state directory (a run that was killed before it wrote the pid file, and containerd's shims).
-pub fn kill_strays(paths: &Paths) -> Result<usize> {
-    let mut killed = 0;
-    for entry in std::fs::read_dir("/proc").context("listing processes")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let line = command_line(pid);
-        if pid != std::process::id() && is_stray(&line, paths) {
-            terminate(pid, Duration::ZERO)?;
-            killed += 1;
-        }
-    }
-    Ok(killed)
+/// Processes whose program lies in our cache and whose arguments name our state directory: all that a cluster started, also
+/// what no pid file knows (a run that was killed before it wrote one, and containerd's shims).
+pub fn strays(paths: &Paths) -> Result<Vec<u32>> {
+    let pids = std::fs::read_dir("/proc").context("listing processes")?.flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(pids.filter(|pid| *pid != std::process::id() && is_stray(&command_line(*pid), paths)).collect())
+}
+
+/// Kills all [`strays`].
+pub fn kill_strays(paths: &Paths) -> Result<()> {
+    strays(paths)?.into_iter().try_for_each(|pid| terminate(pid, Duration::ZERO))
 }
 
 fn is_stray(line: &[String], paths: &Paths) -> bool {

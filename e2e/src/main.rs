@@ -1,1 +1,86 @@
-fn main() {}
+//! `cargo run -p granary-e2e -- cluster up`: a real Kubernetes on this machine, from nothing.
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use granary_e2e::cluster::{Cluster, Remains};
+use granary_e2e::images::GranaryImage;
+use granary_e2e::paths::Paths;
+use granary_e2e::s3::{READER, S3};
+use granary_e2e::{progress, tools};
+
+/// A real Kubernetes on this machine, and what Granary's end-to-end tests need besides.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install and build whatever is missing, without starting anything.
+    Tools,
+    /// The cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Build Granary's container image and load it into the running cluster.
+    Image,
+    /// Start the S3 server beside the running cluster.
+    S3,
+}
+
+#[derive(Subcommand)]
+enum ClusterCommand {
+    /// Start it; nothing happens if it runs.
+    Up,
+    /// Stop it and remove all that it made.
+    Down,
+    /// Say what runs.
+    Status,
+    /// Print lines for a shell to evaluate: KUBECONFIG, and a PATH with kubectl and helm.
+    Env,
+}
+
+fn main() -> Result<()> {
+    let paths = Paths::from_env()?;
+    match Arguments::parse().command {
+        Command::Tools => tools::Tools::ensure(&paths).map(drop),
+        Command::Cluster(command) => cluster(command, &paths),
+        Command::Image => {
+            let cluster = Cluster::running(&paths)?;
+            let image = GranaryImage::build(&paths)?;
+            cluster.load_image(&image.tar)?;
+            progress::note(format!("{} ({}) is in the cluster", granary_e2e::images::GRANARY, &image.digest[..12]));
+            Ok(())
+        }
+        Command::S3 => {
+            Cluster::running(&paths)?;
+            let s3 = S3::start(&paths)?;
+            progress::note(format!("S3 at {}, to read: {} {}", s3.endpoint(), READER.access_key, READER.secret_key));
+            Ok(())
+        }
+    }
+}
+
+fn cluster(command: ClusterCommand, paths: &Paths) -> Result<()> {
+    match command {
+        ClusterCommand::Up => Cluster::up(paths).map(drop),
+        ClusterCommand::Down => {
+            Cluster::down(paths)?;
+            let left = Cluster::remains(paths)?;
+            if left != Remains::default() {
+                bail!("something is left of the cluster: {left:?}");
+            }
+            progress::note("the cluster is stopped and removed");
+            Ok(())
+        }
+        ClusterCommand::Status => {
+            Cluster::status(paths).iter().for_each(|line| println!("{line}"));
+            Ok(())
+        }
+        ClusterCommand::Env => {
+            print!("{}", Cluster::running(paths)?.environment());
+            Ok(())
+        }
+    }
+}

@@ -25,13 +25,14 @@ pub fn up(node: &Node) -> Result<()> {
     Ok(())
 }
 
+/// The node's cgroups that exist.
+pub fn existing(node: &Node) -> Result<Vec<PathBuf>> {
+    Ok(hierarchies()?.into_iter().map(|root| root.join(node.cgroup())).filter(|group| group.is_dir()).collect())
+}
+
 /// Kills what is left in the node's cgroup and removes it.
 pub fn down(node: &Node) -> Result<()> {
-    for root in hierarchies()? {
-        let group = root.join(node.cgroup());
-        if !group.is_dir() {
-            continue;
-        }
+    for group in existing(node)? {
         for dir in below(&group) {
             let processes = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             for pid in processes.lines().filter_map(|line| line.trim().parse().ok()) {
