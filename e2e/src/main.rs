@@ -50,13 +50,22 @@ fn main() -> Result<()> {
             let cluster = Cluster::running(&paths)?;
             let image = GranaryImage::build(&paths)?;
             cluster.load_image(&image.tar)?;
-            progress::note(format!("{} ({}) is in the cluster", granary_e2e::images::GRANARY, &image.digest[..12]));
+            progress::note(format!(
+                "{} ({}) is in the cluster",
+                granary_e2e::images::GRANARY,
+                &image.digest[..12]
+            ));
             Ok(())
         }
         Command::S3 => {
             Cluster::running(&paths)?;
             let s3 = S3::start(&paths)?;
-            progress::note(format!("S3 at {}, to read: {} {}", s3.endpoint(), READER.access_key, READER.secret_key));
+            progress::note(format!(
+                "S3 at {}, to read: {} {}",
+                s3.endpoint(),
+                READER.access_key,
+                READER.secret_key
+            ));
             Ok(())
         }
     }
@@ -75,7 +84,9 @@ fn cluster(command: ClusterCommand, paths: &Paths) -> Result<()> {
             Ok(())
         }
         ClusterCommand::Status => {
-            Cluster::status(paths).iter().for_each(|line| println!("{line}"));
+            Cluster::status(paths)
+                .iter()
+                .for_each(|line| println!("{line}"));
             Ok(())
         }
         ClusterCommand::Env => {

@@ -10,7 +10,7 @@ use crate::images::PAUSE;
 use crate::tools::Tools;
 
 /// containerd: its own root, state and socket, so that it never meets another containerd of the machine.
-pub fn containerd(node: &Node, tools: &Tools) -> String {
+pub(super) fn containerd(node: &Node, tools: &Tools) -> String {
     let dir = node.dir.display();
     let quote = |path: &Path| format!("'{}'", path.display());
     format!(
@@ -55,7 +55,7 @@ SystemdCgroup = false
 }
 
 /// The pod network: one bridge with the node on it, addresses from a file. The first 256 are left for the node and servers.
-pub fn cni(node: &Node) -> Value {
+pub(super) fn cni(node: &Node) -> Value {
     json!({
         "cniVersion": "1.0.0",
         "name": node.cgroup(),
@@ -76,7 +76,7 @@ pub fn cni(node: &Node) -> Value {
 }
 
 /// The kubelet.
-pub fn kubelet(node: &Node, pki: &Pki) -> Value {
+pub(super) fn kubelet(node: &Node, pki: &Pki) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -109,7 +109,7 @@ pub fn kubelet(node: &Node, pki: &Pki) -> Value {
 }
 
 /// kube-proxy, by nftables.
-pub fn kube_proxy(node: &Node, pki: &Pki) -> Value {
+pub(super) fn kube_proxy(node: &Node, pki: &Pki) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -129,15 +129,24 @@ mod tests {
     use crate::paths::Paths;
 
     fn node() -> Node {
-        Node::first(&Paths { cache: "/c".into(), state: "/state".into() })
+        Node::first(&Paths {
+            cache: "/c".into(),
+            state: "/state".into(),
+        })
     }
 
     #[test]
     fn containerd_touches_nothing_outside_the_state_directory() {
-        let tools = Tools::locate(&Paths { cache: "/c".into(), state: "/state".into() });
+        let tools = Tools::locate(&Paths {
+            cache: "/c".into(),
+            state: "/state".into(),
+        });
         let text = containerd(&node(), &tools);
         for line in text.lines().filter(|line| line.contains("'/")) {
-            assert!(line.contains("'/state/") || line.contains("'/c/tools/"), "{line}");
+            assert!(
+                line.contains("'/state/") || line.contains("'/c/tools/"),
+                "{line}"
+            );
         }
         assert!(text.contains("address = '/state/node1/containerd.sock'") && text.contains(PAUSE));
     }
