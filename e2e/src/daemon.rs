@@ -30,12 +30,7 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon without arguments.
     pub fn new(name: impl Into<String>, program: PathBuf) -> Self {
-        Self {
-            name: name.into(),
-            program,
-            arguments: Vec::new(),
-            environment: Vec::new(),
-        }
+        Self { name: name.into(), program, arguments: Vec::new(), environment: Vec::new() }
     }
 
     /// Adds arguments.
@@ -50,40 +45,22 @@ impl Daemon {
             return Ok(false);
         }
         let log = paths.log(&self.name);
-        std::fs::create_dir_all(log.parent().context("a log has a directory")?)
-            .context("making the log directory")?;
-        let file =
-            std::fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        std::fs::create_dir_all(log.parent().context("a log has a directory")?).context("making the log directory")?;
+        let file = std::fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.arguments)
-            .envs(self.environment.iter().cloned())
-            .current_dir("/");
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().context("opening the log")?)
-            .stderr(file);
+        command.args(&self.arguments).envs(self.environment.iter().cloned()).current_dir("/");
+        command.stdin(Stdio::null()).stdout(file.try_clone().context("opening the log")?).stderr(file);
         // SAFETY: setsid is async-signal-safe, and nothing else runs between fork and exec.
         unsafe { command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into)) };
-        let child = command
-            .spawn()
-            .with_context(|| format!("starting {} ({})", self.name, self.program.display()))?;
-        let begun = start_time(child.id())
-            .with_context(|| format!("{} ended at once; see {}", self.name, log.display()))?;
-        write_atomically(
-            &pid_file(paths, &self.name),
-            format!("{} {begun} {}\n", child.id(), self.program.display()),
-        )?;
+        let child = command.spawn().with_context(|| format!("starting {} ({})", self.name, self.program.display()))?;
+        let begun =
+            start_time(child.id()).with_context(|| format!("{} ended at once; see {}", self.name, log.display()))?;
+        write_atomically(&pid_file(paths, &self.name), format!("{} {begun} {}\n", child.id(), self.program.display()))?;
         Ok(true)
     }
 
     /// Waits until `ready` says yes. The error has the process' last log lines, and comes at once when it died.
-    pub fn wait(
-        &self,
-        paths: &Paths,
-        limit: Duration,
-        mut ready: impl FnMut() -> Result<bool>,
-    ) -> Result<()> {
+    pub fn wait(&self, paths: &Paths, limit: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + limit;
         let mut last = None;
         loop {
@@ -93,26 +70,13 @@ impl Daemon {
                 Err(error) => last = Some(error),
             }
             let log = paths.log(&self.name);
-            let end = || {
-                format!(
-                    "the end of its log {}:\n{}",
-                    log.display(),
-                    exec::tail_of(&log)
-                )
-            };
+            let end = || format!("the end of its log {}:\n{}", log.display(), exec::tail_of(&log));
             if running(paths, &self.name).is_none() {
                 bail!("{} ended while starting; {}", self.name, end());
             }
             if Instant::now() > deadline {
-                let why = last
-                    .map(|error| format!(" ({error:#})"))
-                    .unwrap_or_default();
-                bail!(
-                    "{} was not ready after {} s{why}; {}",
-                    self.name,
-                    limit.as_secs(),
-                    end()
-                );
+                let why = last.map(|error| format!(" ({error:#})")).unwrap_or_default();
+                bail!("{} was not ready after {} s{why}; {}", self.name, limit.as_secs(), end());
             }
             std::thread::sleep(POLL);
         }
@@ -123,16 +87,9 @@ impl Daemon {
 pub fn running(paths: &Paths, name: &str) -> Option<u32> {
     let text = std::fs::read_to_string(pid_file(paths, name)).ok()?;
     let mut words = text.trim_end().splitn(3, ' ');
-    let (pid, begun, program) = (
-        words.next()?.parse().ok()?,
-        words.next()?.parse::<u64>().ok()?,
-        words.next()?,
-    );
+    let (pid, begun, program) = (words.next()?.parse().ok()?, words.next()?.parse::<u64>().ok()?, words.next()?);
     // Pids are used again; a start time and a program are not both the same by chance.
-    let is_ours = start_time(pid).ok()? == begun
-        && command_line(pid)
-            .first()
-            .is_some_and(|first| first == program);
+    let is_ours = start_time(pid).ok()? == begun && command_line(pid).first().is_some_and(|first| first == program);
     is_ours.then_some(pid)
 }
 
@@ -142,9 +99,7 @@ pub fn stop(paths: &Paths, name: &str, grace: Duration) -> Result<()> {
         terminate(pid, grace).with_context(|| format!("stopping {name}"))?;
     }
     match std::fs::remove_file(pid_file(paths, name)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).context("removing a pid file")
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("removing a pid file"),
         _ => Ok(()),
     }
 }
@@ -152,20 +107,14 @@ pub fn stop(paths: &Paths, name: &str, grace: Duration) -> Result<()> {
 /// Processes whose program lies in our cache and whose arguments name our state directory: all that a cluster started, also
 /// what no pid file knows (a run that was killed before it wrote one, and containerd's shims).
 pub fn strays(paths: &Paths) -> Result<Vec<u32>> {
-    let pids = std::fs::read_dir("/proc")
-        .context("listing processes")?
-        .flatten();
+    let pids = std::fs::read_dir("/proc").context("listing processes")?.flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(pids
-        .filter(|pid| *pid != std::process::id() && is_stray(&command_line(*pid), paths))
-        .collect())
+    Ok(pids.filter(|pid| *pid != std::process::id() && is_stray(&command_line(*pid), paths)).collect())
 }
 
 /// Kills all [`strays`].
 pub fn kill_strays(paths: &Paths) -> Result<()> {
-    strays(paths)?
-        .into_iter()
-        .try_for_each(|pid| terminate(pid, Duration::ZERO))
+    strays(paths)?.into_iter().try_for_each(|pid| terminate(pid, Duration::ZERO))
 }
 
 fn is_stray(line: &[String], paths: &Paths) -> bool {
@@ -173,24 +122,16 @@ fn is_stray(line: &[String], paths: &Paths) -> bool {
         return false;
     };
     let state = paths.state.to_string_lossy();
-    Path::new(program).starts_with(&paths.cache)
-        && arguments.iter().any(|argument| argument.contains(&*state))
+    Path::new(program).starts_with(&paths.cache) && arguments.iter().any(|argument| argument.contains(&*state))
 }
 
 /// Ends a process and waits until it is gone.
 pub fn terminate(pid: u32, grace: Duration) -> Result<()> {
-    let id = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .with_context(|| format!("{pid} is no process id"))?;
+    let id = i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))?;
     let begun = start_time(pid).ok();
     // A zombie has no command line: it is dead, only its parent has not looked.
     let is_gone = || command_line(pid).is_empty() || start_time(pid).ok() != begun;
-    let mut signal = if grace.is_zero() {
-        Signal::KILL
-    } else {
-        Signal::TERM
-    };
+    let mut signal = if grace.is_zero() { Signal::KILL } else { Signal::TERM };
     let mut deadline = Instant::now() + grace;
     let give_up = deadline + Duration::from_secs(20);
     let send = |signal| match kill_process(id, signal) {
@@ -204,9 +145,7 @@ pub fn terminate(pid: u32, grace: Duration) -> Result<()> {
             send(signal)?;
         }
         if Instant::now() > give_up {
-            bail!(
-                "process {pid} does not end, not even by SIGKILL: it hangs in the kernel (see /proc/{pid}/stack)"
-            );
+            bail!("process {pid} does not end, not even by SIGKILL: it hangs in the kernel (see /proc/{pid}/stack)");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -228,16 +167,10 @@ fn command_line(pid: u32) -> Vec<String> {
 
 /// When the process began, in clock ticks since boot: field 22 of `/proc/<pid>/stat` (proc(5)).
 fn start_time(pid: u32) -> Result<u64> {
-    let stat =
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).context("reading its /proc entry")?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("reading its /proc entry")?;
     // The name before it is in parentheses and may itself have any character.
     let fields = stat.rsplit_once(')').context("a stat line has a name")?.1;
-    fields
-        .split_whitespace()
-        .nth(19)
-        .context("a stat line has 22 fields")?
-        .parse()
-        .context("a start time is a number")
+    fields.split_whitespace().nth(19).context("a stat line has 22 fields")?.parse().context("a start time is a number")
 }
 
 #[cfg(test)]
@@ -245,10 +178,7 @@ mod tests {
     use super::*;
 
     fn paths(dir: &Path) -> Paths {
-        Paths {
-            cache: dir.join("cache"),
-            state: dir.join("state"),
-        }
+        Paths { cache: dir.join("cache"), state: dir.join("state") }
     }
 
     #[test]
@@ -269,17 +199,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(dir.path());
         let me = std::process::id();
-        write_atomically(
-            &pid_file(&paths, "x"),
-            format!("{me} {} /bin/other\n", start_time(me).unwrap()),
-        )
-        .unwrap();
+        write_atomically(&pid_file(&paths, "x"), format!("{me} {} /bin/other\n", start_time(me).unwrap())).unwrap();
         assert_eq!(running(&paths, "x"), None);
-        write_atomically(
-            &pid_file(&paths, "x"),
-            format!("{me} 1 {}\n", command_line(me)[0]),
-        )
-        .unwrap();
+        write_atomically(&pid_file(&paths, "x"), format!("{me} 1 {}\n", command_line(me)[0])).unwrap();
         assert_eq!(running(&paths, "x"), None);
     }
 
@@ -287,44 +209,22 @@ mod tests {
     fn a_daemon_that_dies_is_reported_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(dir.path());
-        let daemon = Daemon::new("broken", "/bin/sh".into())
-            .args(["-c", "echo the reason >&2; read x < /dev/null; exit 1"]);
+        let daemon =
+            Daemon::new("broken", "/bin/sh".into()).args(["-c", "echo the reason >&2; read x < /dev/null; exit 1"]);
         daemon.start(&paths).unwrap();
-        let error = daemon
-            .wait(&paths, Duration::from_secs(20), || Ok(false))
-            .unwrap_err()
-            .to_string();
+        let error = daemon.wait(&paths, Duration::from_secs(20), || Ok(false)).unwrap_err().to_string();
         assert!(
-            error.contains("broken ended")
-                && error.contains("the reason")
-                && error.contains("broken.log"),
+            error.contains("broken ended") && error.contains("the reason") && error.contains("broken.log"),
             "{error}"
         );
     }
 
     #[test]
     fn strays_are_known_by_program_and_state_directory() {
-        let paths = Paths {
-            cache: "/c".into(),
-            state: "/s".into(),
-        };
-        let line = |words: &[&str]| {
-            words
-                .iter()
-                .map(|word| (*word).to_owned())
-                .collect::<Vec<_>>()
-        };
-        assert!(is_stray(
-            &line(&["/c/tools/x/bin/etcd", "--data-dir=/s/etcd"]),
-            &paths
-        ));
-        assert!(!is_stray(
-            &line(&["/usr/bin/etcd", "--data-dir=/s/etcd"]),
-            &paths
-        ));
-        assert!(!is_stray(
-            &line(&["/c/tools/x/bin/etcd", "--data-dir=/t"]),
-            &paths
-        ));
+        let paths = Paths { cache: "/c".into(), state: "/s".into() };
+        let line = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert!(is_stray(&line(&["/c/tools/x/bin/etcd", "--data-dir=/s/etcd"]), &paths));
+        assert!(!is_stray(&line(&["/usr/bin/etcd", "--data-dir=/s/etcd"]), &paths));
+        assert!(!is_stray(&line(&["/c/tools/x/bin/etcd", "--data-dir=/t"]), &paths));
     }
 }

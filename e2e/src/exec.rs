@@ -18,10 +18,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a program to its end, whatever its exit status.
 pub fn raw_output(command: &mut Command) -> Result<Output> {
-    command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run `{}`", render(command)))
+    command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{}`", render(command)))
 }
 
 /// Runs a program with everything that it prints going to `log`; on failure the error has the log's end and its path.
@@ -29,11 +26,8 @@ pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
     }
-    let file =
-        std::fs::File::create(log).with_context(|| format!("making the log {}", log.display()))?;
-    let second = file
-        .try_clone()
-        .with_context(|| format!("opening the log {}", log.display()))?;
+    let file = std::fs::File::create(log).with_context(|| format!("making the log {}", log.display()))?;
+    let second = file.try_clone().with_context(|| format!("opening the log {}", log.display()))?;
     let status = command
         .stdin(Stdio::null())
         .stdout(file)
@@ -41,12 +35,7 @@ pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
         .status()
         .with_context(|| format!("cannot run `{}`", render(command)))?;
     if !status.success() {
-        bail!(
-            "`{}` failed ({status}); the end of {}:\n{}",
-            render(command),
-            log.display(),
-            tail_of(log)
-        );
+        bail!("`{}` failed ({status}); the end of {}:\n{}", render(command), log.display(), tail_of(log));
     }
     Ok(())
 }
@@ -60,10 +49,7 @@ pub fn with_input(command: &mut Command, input: &[u8]) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run `{shown}`"))?;
-    let mut pipe = child
-        .stdin
-        .take()
-        .context("the child has no standard input")?;
+    let mut pipe = child.stdin.take().context("the child has no standard input")?;
     // Written beside the reading of its output: a program that prints before it has read all would otherwise block both.
     let done = std::thread::scope(|scope| {
         let writer = scope.spawn(move || std::io::Write::write_all(&mut pipe, input));
@@ -77,27 +63,27 @@ pub fn with_input(command: &mut Command, input: &[u8]) -> Result<String> {
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
+/// Takes away what an outer `cargo run` says about its own package: it would make build scripts run again.
+pub fn outside_of_cargo(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "LD_LIBRARY_PATH" {
+            command.env_remove(&name);
+        }
+    }
+}
+
 fn check(command: &Command, done: &Output) -> Result<()> {
     if done.status.success() {
         return Ok(());
     }
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    bail!(
-        "`{}` failed ({}):\n{}",
-        render(command),
-        done.status,
-        tail(&said)
-    );
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    bail!("`{}` failed ({}):\n{}", render(command), done.status, tail(&said));
 }
 
 /// Whether a program of this name is on the `PATH`.
 pub fn is_on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// The last lines of a log file, or why it cannot be read.
@@ -114,10 +100,8 @@ fn tail(text: &str) -> String {
 }
 
 fn render(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(OsStr::to_string_lossy)
-        .collect();
+    let words: Vec<_> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
     words.join(" ")
 }
 
@@ -127,14 +111,10 @@ mod tests {
 
     #[test]
     fn an_error_names_the_command_and_what_it_said() {
-        let error = output(Command::new("sh").args(["-c", "echo first; echo why >&2; exit 3"]))
-            .unwrap_err()
-            .to_string();
+        let error =
+            output(Command::new("sh").args(["-c", "echo first; echo why >&2; exit 3"])).unwrap_err().to_string();
         assert!(
-            error.contains("sh -c")
-                && error.contains("first")
-                && error.contains("why")
-                && error.contains('3'),
+            error.contains("sh -c") && error.contains("first") && error.contains("why") && error.contains('3'),
             "{error}"
         );
     }
@@ -142,22 +122,14 @@ mod tests {
     #[test]
     fn input_larger_than_a_pipe_passes_through() {
         let input = vec![b'x'; 1 << 20];
-        assert_eq!(
-            with_input(&mut Command::new("cat"), &input).unwrap().len(),
-            input.len()
-        );
+        assert_eq!(with_input(&mut Command::new("cat"), &input).unwrap().len(), input.len());
     }
 
     #[test]
     fn a_failed_logged_command_shows_the_end_of_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("deep/x.log");
-        let error = logged(Command::new("sh").args(["-c", "seq 100; exit 1"]), &log)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("x.log") && error.contains("\n100") && !error.contains("\n70\n"),
-            "{error}"
-        );
+        let error = logged(Command::new("sh").args(["-c", "seq 100; exit 1"]), &log).unwrap_err().to_string();
+        assert!(error.contains("x.log") && error.contains("\n100") && !error.contains("\n70\n"), "{error}");
     }
 }

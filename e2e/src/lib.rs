@@ -6,10 +6,13 @@
 
 pub mod cluster;
 pub mod daemon;
+pub mod demo;
 pub mod exec;
 pub mod images;
+pub mod install;
 pub mod kube;
 pub mod paths;
 pub mod progress;
 pub mod s3;
+pub mod suite;
 pub mod tools;

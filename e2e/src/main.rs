@@ -1,13 +1,14 @@
 //! `cargo run -p granary-e2e -- cluster up`: a real Kubernetes on this machine, from nothing.
 
 use anyhow::{Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use granary_e2e::cluster::{Cluster, Remains};
 use granary_e2e::images::GranaryImage;
 use granary_e2e::paths::Paths;
 use granary_e2e::s3::{READER, S3};
-use granary_e2e::{progress, tools};
+use granary_e2e::suite::{self, Part};
+use granary_e2e::{demo, progress, tools};
 
 /// A real Kubernetes on this machine, and what Granary's end-to-end tests need besides.
 #[derive(Parser)]
@@ -27,6 +28,23 @@ enum Command {
     Image,
     /// Start the S3 server beside the running cluster.
     S3,
+    /// Set everything up, run the main job on real data and show what happens.
+    Demo {
+        /// `down` stops the cluster and removes all that it made.
+        #[arg(value_enum)]
+        action: Option<DemoAction>,
+    },
+    /// Run the tests.
+    Test {
+        /// Only these parts.
+        #[arg(value_enum)]
+        parts: Vec<Part>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DemoAction {
+    Down,
 }
 
 #[derive(Subcommand)]
@@ -46,26 +64,20 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Tools => tools::Tools::ensure(&paths).map(drop),
         Command::Cluster(command) => cluster(command, &paths),
+        Command::Demo { action: None } => demo::run(&paths),
+        Command::Demo { action: Some(DemoAction::Down) } => demo::down(&paths),
+        Command::Test { parts } => suite::run(&paths, &parts),
         Command::Image => {
             let cluster = Cluster::running(&paths)?;
             let image = GranaryImage::build(&paths)?;
             cluster.load_image(&image.tar)?;
-            progress::note(format!(
-                "{} ({}) is in the cluster",
-                granary_e2e::images::GRANARY,
-                &image.digest[..12]
-            ));
+            progress::note(format!("{} ({}) is in the cluster", granary_e2e::images::GRANARY, &image.digest[..12]));
             Ok(())
         }
         Command::S3 => {
             Cluster::running(&paths)?;
             let s3 = S3::start(&paths)?;
-            progress::note(format!(
-                "S3 at {}, to read: {} {}",
-                s3.endpoint(),
-                READER.access_key,
-                READER.secret_key
-            ));
+            progress::note(format!("S3 at {}, to read: {} {}", s3.endpoint(), READER.access_key, READER.secret_key));
             Ok(())
         }
     }
@@ -84,9 +96,7 @@ fn cluster(command: ClusterCommand, paths: &Paths) -> Result<()> {
             Ok(())
         }
         ClusterCommand::Status => {
-            Cluster::status(paths)
-                .iter()
-                .for_each(|line| println!("{line}"));
+            Cluster::status(paths).iter().for_each(|line| println!("{line}"));
             Ok(())
         }
         ClusterCommand::Env => {

@@ -19,24 +19,13 @@ pub struct Paths {
 impl Paths {
     /// `${XDG_CACHE_HOME:-$HOME/.cache}/granary` and `${GRANARY_E2E_STATE:-/var/lib/granary-e2e}`.
     pub fn from_env() -> Result<Self> {
-        let variable = |name: &str| {
-            std::env::var_os(name)
-                .filter(|v| !v.is_empty())
-                .map(PathBuf::from)
-        };
+        let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let cache = variable("XDG_CACHE_HOME")
             .or_else(|| variable("HOME").map(|home| home.join(".cache")))
-            .context(
-                "neither XDG_CACHE_HOME nor HOME is set, so there is no place for built tools",
-            )?
+            .context("neither XDG_CACHE_HOME nor HOME is set, so there is no place for built tools")?
             .join("granary");
-        let state =
-            variable(STATE_VARIABLE).unwrap_or_else(|| PathBuf::from("/var/lib/granary-e2e"));
-        anyhow::ensure!(
-            state.is_absolute(),
-            "{STATE_VARIABLE} must be an absolute path, not {}",
-            state.display()
-        );
+        let state = variable(STATE_VARIABLE).unwrap_or_else(|| PathBuf::from("/var/lib/granary-e2e"));
+        anyhow::ensure!(state.is_absolute(), "{STATE_VARIABLE} must be an absolute path, not {}", state.display());
         Ok(Self { cache, state })
     }
 
@@ -48,22 +37,16 @@ impl Paths {
 
 /// The root of the checkout that this program was built from.
 pub fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
 /// Writes a file whole or not at all, so that a killed run leaves no half of one.
 pub fn write_atomically(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let parent = path
-        .parent()
-        .with_context(|| format!("{} has no directory", path.display()))?;
+    let parent = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
     std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
-    let mut file = tempfile::NamedTempFile::new_in(parent)
-        .with_context(|| format!("making a file in {}", parent.display()))?;
-    std::io::Write::write_all(&mut file, bytes.as_ref())
-        .with_context(|| format!("writing {}", path.display()))?;
-    file.persist(path)
-        .with_context(|| format!("writing {}", path.display()))?;
+    let mut file =
+        tempfile::NamedTempFile::new_in(parent).with_context(|| format!("making a file in {}", parent.display()))?;
+    std::io::Write::write_all(&mut file, bytes.as_ref()).with_context(|| format!("writing {}", path.display()))?;
+    file.persist(path).with_context(|| format!("writing {}", path.display()))?;
     Ok(())
 }

@@ -20,10 +20,7 @@ pub struct Step {
 
 enum Display {
     Terminal(ProgressBar),
-    Lines {
-        stop: Sender<()>,
-        thread: JoinHandle<()>,
-    },
+    Lines { stop: Sender<()>, thread: JoinHandle<()> },
     Ended,
 }
 
@@ -34,17 +31,8 @@ pub fn step(what: impl Into<String>, usually: Option<&str>) -> Step {
         Some(time) => format!("{what} (usually {time})"),
         None => what.clone(),
     };
-    let display = if std::io::stderr().is_terminal() {
-        on_terminal(shown)
-    } else {
-        in_lines(shown)
-    };
-    Step {
-        what,
-        begun: Instant::now(),
-        display,
-        finished: false,
-    }
+    let display = if std::io::stderr().is_terminal() { on_terminal(shown) } else { in_lines(shown) };
+    Step { what, begun: Instant::now(), display, finished: false }
 }
 
 /// One line about something that took no time.

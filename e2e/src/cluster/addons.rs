@@ -11,31 +11,18 @@ use crate::kube::Kubectl;
 /// Applies the add-ons and waits until they work.
 pub(super) fn apply(kubectl: &Kubectl) -> Result<()> {
     kubectl.apply(&manifest())?;
-    kubectl.rollout(
-        "kube-system",
-        "deployment/coredns",
-        Duration::from_secs(120),
-    )
+    kubectl.rollout("kube-system", "deployment/coredns", Duration::from_secs(120))
 }
 
 /// Whether the add-ons work.
 pub(super) fn is_ready(kubectl: &Kubectl) -> bool {
-    let replicas = [
-        "get",
-        "deployment",
-        "coredns",
-        "-n",
-        "kube-system",
-        "--output",
-        "jsonpath={.status.readyReplicas}",
-    ];
+    let replicas =
+        ["get", "deployment", "coredns", "-n", "kube-system", "--output", "jsonpath={.status.readyReplicas}"];
     kubectl.run(replicas).is_ok_and(|ready| ready == "1")
 }
 
 fn manifest() -> String {
-    include_str!("coredns.yaml")
-        .replace("{IMAGE}", COREDNS)
-        .replace("{ADDRESS}", &DNS_SERVICE.to_string())
+    include_str!("coredns.yaml").replace("{IMAGE}", COREDNS).replace("{ADDRESS}", &DNS_SERVICE.to_string())
 }
 
 #[cfg(test)]
@@ -47,16 +34,8 @@ mod tests {
         let text = super::manifest();
         assert!(!text.contains("{IMAGE}") && !text.contains("{ADDRESS}"));
         let kinds: Vec<String> = serde_norway::Deserializer::from_str(&text)
-            .map(|document| {
-                serde_norway::Value::deserialize(document).unwrap()["kind"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
-            })
+            .map(|document| serde_norway::Value::deserialize(document).unwrap()["kind"].as_str().unwrap().to_owned())
             .collect();
-        assert!(
-            kinds.contains(&"Deployment".into()) && kinds.contains(&"Service".into()),
-            "{kinds:?}"
-        );
+        assert!(kinds.contains(&"Deployment".into()) && kinds.contains(&"Service".into()), "{kinds:?}");
     }
 }

@@ -14,13 +14,11 @@ pub(super) fn up(node: &Node) -> Result<()> {
         if group.is_dir() {
             continue;
         }
-        std::fs::create_dir(&group)
-            .with_context(|| format!("making the cgroup {}", group.display()))?;
+        std::fs::create_dir(&group).with_context(|| format!("making the cgroup {}", group.display()))?;
         // A new cpuset of version 1 is empty, and nothing can run in it.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if is_version_1(&root) && group.join(file).exists() {
-                std::fs::copy(root.join(file), group.join(file))
-                    .with_context(|| format!("copying {file}"))?;
+                std::fs::copy(root.join(file), group.join(file)).with_context(|| format!("copying {file}"))?;
             }
         }
     }
@@ -29,11 +27,7 @@ pub(super) fn up(node: &Node) -> Result<()> {
 
 /// The node's cgroups that exist.
 pub(super) fn existing(node: &Node) -> Result<Vec<PathBuf>> {
-    Ok(hierarchies()?
-        .into_iter()
-        .map(|root| root.join(node.cgroup()))
-        .filter(|group| group.is_dir())
-        .collect())
+    Ok(hierarchies()?.into_iter().map(|root| root.join(node.cgroup())).filter(|group| group.is_dir()).collect())
 }
 
 /// Kills what is left in the node's cgroup and removes it.
@@ -41,10 +35,7 @@ pub(super) fn down(node: &Node) -> Result<()> {
     for group in existing(node)? {
         for dir in below(&group) {
             let processes = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-            for pid in processes
-                .lines()
-                .filter_map(|line| line.trim().parse().ok())
-            {
+            for pid in processes.lines().filter_map(|line| line.trim().parse().ok()) {
                 daemon::terminate(pid, std::time::Duration::ZERO)?;
             }
             remove(&dir)?;
@@ -61,8 +52,7 @@ fn remove(dir: &Path) -> Result<()> {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("removing the cgroup {}", dir.display()));
+                return Err(error).with_context(|| format!("removing the cgroup {}", dir.display()));
             }
             _ => return Ok(()),
         }
@@ -72,33 +62,19 @@ fn remove(dir: &Path) -> Result<()> {
 
 /// `dir` and all directories below it, the deepest first.
 fn below(dir: &Path) -> Vec<PathBuf> {
-    let walk = walkdir::WalkDir::new(dir)
-        .contents_first(true)
-        .into_iter()
-        .flatten();
-    walk.filter(|entry| entry.file_type().is_dir())
-        .map(walkdir::DirEntry::into_path)
-        .collect()
+    let walk = walkdir::WalkDir::new(dir).contents_first(true).into_iter().flatten();
+    walk.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).collect()
 }
 
 /// The mount points of version 1 hierarchies, or that of version 2 where there are none.
 fn hierarchies() -> Result<Vec<PathBuf>> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("reading the mount table")?;
     let of_type = |wanted: &str| -> Vec<PathBuf> {
-        let fields = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>());
-        fields
-            .filter(|field| field.get(2) == Some(&wanted))
-            .map(|field| PathBuf::from(field[1]))
-            .collect()
+        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        fields.filter(|field| field.get(2) == Some(&wanted)).map(|field| PathBuf::from(field[1])).collect()
     };
     let version_1 = of_type("cgroup");
-    Ok(if version_1.is_empty() {
-        of_type("cgroup2")
-    } else {
-        version_1
-    })
+    Ok(if version_1.is_empty() { of_type("cgroup2") } else { version_1 })
 }
 
 fn is_version_1(root: &Path) -> bool {

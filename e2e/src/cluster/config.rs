@@ -129,24 +129,15 @@ mod tests {
     use crate::paths::Paths;
 
     fn node() -> Node {
-        Node::first(&Paths {
-            cache: "/c".into(),
-            state: "/state".into(),
-        })
+        Node::first(&Paths { cache: "/c".into(), state: "/state".into() })
     }
 
     #[test]
     fn containerd_touches_nothing_outside_the_state_directory() {
-        let tools = Tools::locate(&Paths {
-            cache: "/c".into(),
-            state: "/state".into(),
-        });
+        let tools = Tools::locate(&Paths { cache: "/c".into(), state: "/state".into() });
         let text = containerd(&node(), &tools);
         for line in text.lines().filter(|line| line.contains("'/")) {
-            assert!(
-                line.contains("'/state/") || line.contains("'/c/tools/"),
-                "{line}"
-            );
+            assert!(line.contains("'/state/") || line.contains("'/c/tools/"), "{line}");
         }
         assert!(text.contains("address = '/state/node1/containerd.sock'") && text.contains(PAUSE));
     }

@@ -21,10 +21,7 @@ pub(super) const STOP_ORDER: &[(&str, Duration)] = &[
 
 /// The database. It need not survive a power cut, so it does not wait for the disk.
 pub(super) fn etcd(paths: &Paths, tools: &Tools) -> Daemon {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{ETCD_PORT}"),
-        format!("http://127.0.0.1:{}", ETCD_PORT + 1),
-    );
+    let (client, peer) = (format!("http://127.0.0.1:{ETCD_PORT}"), format!("http://127.0.0.1:{}", ETCD_PORT + 1));
     Daemon::new("etcd", tools.etcd()).args([
         "--name=granary-e2e".to_owned(),
         format!("--data-dir={}", paths.state.join("etcd").display()),
@@ -40,10 +37,7 @@ pub(super) fn etcd(paths: &Paths, tools: &Tools) -> Daemon {
 
 /// The API server.
 pub(super) fn apiserver(tools: &Tools, pki: &Pki) -> Daemon {
-    let (cert, key) = (
-        |party| pki.cert(party).display().to_string(),
-        |party| pki.key(party).display().to_string(),
-    );
+    let (cert, key) = (|party| pki.cert(party).display().to_string(), |party| pki.key(party).display().to_string());
     let ca = pki.ca().display().to_string();
     Daemon::new("kube-apiserver", tools.kubernetes("kube-apiserver")).args([
         format!("--etcd-servers=http://127.0.0.1:{ETCD_PORT}"),
@@ -59,10 +53,7 @@ pub(super) fn apiserver(tools: &Tools, pki: &Pki) -> Daemon {
         format!("--kubelet-client-key={}", key("kubelet-client")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", key("service-accounts")),
-        format!(
-            "--service-account-signing-key-file={}",
-            key("service-accounts")
-        ),
+        format!("--service-account-signing-key-file={}", key("service-accounts")),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
@@ -72,11 +63,7 @@ pub(super) fn apiserver(tools: &Tools, pki: &Pki) -> Daemon {
 /// The controllers. Addresses of pods come from the CNI plugin, not from here.
 pub(super) fn controller_manager(tools: &Tools, pki: &Pki) -> Daemon {
     let config = pki.kubeconfig("controller-manager").display().to_string();
-    Daemon::new(
-        "kube-controller-manager",
-        tools.kubernetes("kube-controller-manager"),
-    )
-    .args([
+    Daemon::new("kube-controller-manager", tools.kubernetes("kube-controller-manager")).args([
         format!("--kubeconfig={config}"),
         format!("--authentication-kubeconfig={config}"),
         format!("--authorization-kubeconfig={config}"),
@@ -85,10 +72,7 @@ pub(super) fn controller_manager(tools: &Tools, pki: &Pki) -> Daemon {
         "--allocate-node-cidrs=false".to_owned(),
         "--use-service-account-credentials=true".to_owned(),
         format!("--root-ca-file={}", pki.ca().display()),
-        format!(
-            "--service-account-private-key-file={}",
-            pki.key("service-accounts").display()
-        ),
+        format!("--service-account-private-key-file={}", pki.key("service-accounts").display()),
         "--leader-elect=false".to_owned(),
     ])
 }
@@ -107,10 +91,8 @@ pub(super) fn scheduler(tools: &Tools, pki: &Pki) -> Daemon {
 
 /// The container runtime of a node.
 pub(super) fn containerd(node: &Node, tools: &Tools) -> Daemon {
-    Daemon::new("containerd", tools.containerd()).args([
-        "--config".to_owned(),
-        node.dir.join("containerd.toml").display().to_string(),
-    ])
+    Daemon::new("containerd", tools.containerd())
+        .args(["--config".to_owned(), node.dir.join("containerd.toml").display().to_string()])
 }
 
 /// The kubelet of a node.
@@ -127,8 +109,6 @@ pub(super) fn kubelet(node: &Node, tools: &Tools, pki: &Pki) -> Daemon {
 
 /// Services, on a node.
 pub(super) fn kube_proxy(node: &Node, tools: &Tools) -> Daemon {
-    Daemon::new("kube-proxy", tools.kubernetes("kube-proxy")).args([format!(
-        "--config={}",
-        node.dir.join("kube-proxy.json").display()
-    )])
+    Daemon::new("kube-proxy", tools.kubernetes("kube-proxy"))
+        .args([format!("--config={}", node.dir.join("kube-proxy.json").display())])
 }

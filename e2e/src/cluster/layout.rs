@@ -36,10 +36,7 @@ pub struct Node {
 impl Node {
     /// The first node, which runs in the machine's own network namespace.
     pub fn first(paths: &Paths) -> Self {
-        Self {
-            name: "node1".into(),
-            dir: paths.state.join("node1"),
-        }
+        Self { name: "node1".into(), dir: paths.state.join("node1") }
     }
 
     /// The kubelet's root directory: Helm value `kubeletDir`.

@@ -55,9 +55,7 @@ impl Cluster {
         let cluster = Self::at(paths, tools);
         let stamp = stamp::Stamp::current(&cluster.tools)?;
         if stamp::Stamp::read(paths).is_some_and(|running| running != stamp) {
-            progress::note(
-                "the last cluster here was of another boot or another version: removing it",
-            );
+            progress::note("the last cluster here was of another boot or another version: removing it");
             cluster.remove()?;
         }
         if cluster.is_up() {
@@ -94,22 +92,12 @@ impl Cluster {
     /// One line for each part, saying whether it runs.
     pub fn status(paths: &Paths) -> Vec<String> {
         let part = |name: &str| match daemon::running(paths, name) {
-            Some(pid) => format!(
-                "{name}: runs (pid {pid}, log {})",
-                paths.log(name).display()
-            ),
+            Some(pid) => format!("{name}: runs (pid {pid}, log {})", paths.log(name).display()),
             None => format!("{name}: does not run"),
         };
-        let mut lines: Vec<String> = daemons::STOP_ORDER
-            .iter()
-            .rev()
-            .map(|(name, _)| part(name))
-            .collect();
+        let mut lines: Vec<String> = daemons::STOP_ORDER.iter().rev().map(|(name, _)| part(name)).collect();
         let ready = Self::at(paths, Tools::locate(paths)).is_up();
-        lines.push(format!(
-            "cluster: {}",
-            if ready { "ready" } else { "not ready" }
-        ));
+        lines.push(format!("cluster: {}", if ready { "ready" } else { "not ready" }));
         lines
     }
 
@@ -146,11 +134,9 @@ impl Cluster {
     pub fn helm(&self) -> Command {
         let mut command = Command::new(self.tools.helm());
         command.env("KUBECONFIG", self.kubeconfig());
-        for (variable, dir) in [
-            ("HELM_CACHE_HOME", "cache"),
-            ("HELM_CONFIG_HOME", "config"),
-            ("HELM_DATA_HOME", "data"),
-        ] {
+        for (variable, dir) in
+            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+        {
             command.env(variable, self.paths.state.join("helm").join(dir));
         }
         command
@@ -173,12 +159,7 @@ impl Cluster {
 
     fn at(paths: &Paths, tools: Tools) -> Self {
         let pki = pki::Pki::at(paths.state.join("pki"));
-        Self {
-            paths: paths.clone(),
-            tools,
-            pki,
-            node: Node::first(paths),
-        }
+        Self { paths: paths.clone(), tools, pki, node: Node::first(paths) }
     }
 
     fn down_parts(&self) -> Vec<String> {
@@ -190,9 +171,7 @@ impl Cluster {
     }
 
     fn is_up(&self) -> bool {
-        self.down_parts().is_empty()
-            && addons::is_ready(&self.kubectl())
-            && node::is_ready(&self.kubectl(), &self.node)
+        self.down_parts().is_empty() && addons::is_ready(&self.kubectl()) && node::is_ready(&self.kubectl(), &self.node)
     }
 
     fn start(&self) -> Result<()> {
@@ -203,13 +182,7 @@ impl Cluster {
         self.start_control_plane()?;
         node::start(&self.paths, &self.node, &self.tools, &self.pki)?;
         images::load_cluster_images(&self.paths, &self.tools, &self.node)?;
-        node::wait(
-            &self.paths,
-            &self.node,
-            &self.tools,
-            &self.pki,
-            &self.kubectl(),
-        )?;
+        node::wait(&self.paths, &self.node, &self.tools, &self.pki, &self.kubectl())?;
         addons::apply(&self.kubectl())?;
         step.done();
         Ok(())
@@ -239,8 +212,7 @@ impl Cluster {
         for program in [self.tools.kubectl(), self.tools.helm(), self.tools.ctr()] {
             let link = dir.join(program.file_name().context("a program has a name")?);
             if !link.is_symlink() {
-                std::os::unix::fs::symlink(&program, &link)
-                    .with_context(|| format!("linking {}", link.display()))?;
+                std::os::unix::fs::symlink(&program, &link).with_context(|| format!("linking {}", link.display()))?;
             }
         }
         Ok(())

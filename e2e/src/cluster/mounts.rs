@@ -19,20 +19,14 @@ pub(super) fn make_shared(dir: &Path) -> Result<()> {
     if !mount_points()?.iter().any(|point| point == dir) {
         mount_bind(dir, dir).with_context(|| format!("binding {} onto itself", dir.display()))?;
     }
-    mount_change(
-        dir,
-        MountPropagationFlags::SHARED | MountPropagationFlags::REC,
-    )
-    .with_context(|| format!("making {} shared", dir.display()))
+    mount_change(dir, MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+        .with_context(|| format!("making {} shared", dir.display()))
 }
 
 /// Unmounts all that is mounted at or below `dir`, the deepest first, and frees the loop devices whose file lies below it.
 pub(super) fn clean_below(dir: &Path) -> Result<()> {
     for pass in 0..PASSES {
-        let points: Vec<PathBuf> = mount_points()?
-            .into_iter()
-            .filter(|point| point.starts_with(dir))
-            .collect();
+        let points: Vec<PathBuf> = mount_points()?.into_iter().filter(|point| point.starts_with(dir)).collect();
         let loops = loops_below(dir)?;
         if points.is_empty() && loops.is_empty() {
             return Ok(());
@@ -40,8 +34,7 @@ pub(super) fn clean_below(dir: &Path) -> Result<()> {
         for point in points.iter().rev() {
             // Detaching at once also works where a dead FUSE server or a stray reader makes a plain unmount fail.
             if unmount(point, UnmountFlags::empty()).is_err() && pass > 0 {
-                unmount(point, UnmountFlags::DETACH)
-                    .with_context(|| format!("unmounting {}", point.display()))?;
+                unmount(point, UnmountFlags::DETACH).with_context(|| format!("unmounting {}", point.display()))?;
             }
         }
         for device in loops {
@@ -61,19 +54,13 @@ pub(super) fn clean_below(dir: &Path) -> Result<()> {
 
 /// Mount points at or below `dir`.
 pub(super) fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    Ok(mount_points()?
-        .into_iter()
-        .filter(|point| point.starts_with(dir))
-        .collect())
+    Ok(mount_points()?.into_iter().filter(|point| point.starts_with(dir)).collect())
 }
 
 /// Loop devices whose backing file lies below `dir`.
 pub(super) fn loops_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir("/sys/block")
-        .context("listing block devices")?
-        .flatten()
-    {
+    for entry in std::fs::read_dir("/sys/block").context("listing block devices")?.flatten() {
         let Ok(backing) = std::fs::read(entry.path().join("loop/backing_file")) else {
             continue;
         };
@@ -87,10 +74,7 @@ pub(super) fn loops_below(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn mount_points() -> Result<Vec<PathBuf>> {
     let text = std::fs::read("/proc/self/mountinfo").context("reading the mount table")?;
-    Ok(text
-        .split(|byte| *byte == b'\n')
-        .filter_map(mount_point)
-        .collect())
+    Ok(text.split(|byte| *byte == b'\n').filter_map(mount_point).collect())
 }
 
 /// Field 5 of a mountinfo line (proc(5)), with its octal escapes undone.
@@ -99,10 +83,7 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = tail.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
         match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) => {
                 path.push(byte);

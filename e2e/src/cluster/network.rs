@@ -24,9 +24,7 @@ const SETTINGS: &[&str] = &[
 pub(super) fn up(paths: &Paths) -> Result<()> {
     save_settings(paths)?;
     let links = exec::output(ip().args(["-o", "-4", "address", "show"]))?;
-    let taken = links
-        .lines()
-        .find(|line| line.contains(&format!(" {ADDRESS}/")));
+    let taken = links.lines().find(|line| line.contains(&format!(" {ADDRESS}/")));
     if let Some(line) = taken {
         ensure!(
             line.split_whitespace().nth(1) == Some(BRIDGE),
@@ -38,13 +36,7 @@ pub(super) fn up(paths: &Paths) -> Result<()> {
         exec::output(ip().args(["link", "add", BRIDGE, "type", "bridge"]))?;
     }
     if taken.is_none() {
-        exec::output(ip().args([
-            "address",
-            "add",
-            &format!("{ADDRESS}/{PREFIX}"),
-            "dev",
-            BRIDGE,
-        ]))?;
+        exec::output(ip().args(["address", "add", &format!("{ADDRESS}/{PREFIX}"), "dev", BRIDGE]))?;
     }
     exec::output(ip().args(["link", "set", BRIDGE, "up"]))?;
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switching IP forwarding on")
@@ -53,10 +45,8 @@ pub(super) fn up(paths: &Paths) -> Result<()> {
 /// Removes the bridge, with the pods' interfaces on it, and kube-proxy's rules; puts the settings back.
 pub(super) fn down(paths: &Paths) -> Result<()> {
     if Path::new("/sys/class/net").join(BRIDGE).exists() {
-        for port in std::fs::read_dir(Path::new("/sys/class/net").join(BRIDGE).join("brif"))
-            .into_iter()
-            .flatten()
-            .flatten()
+        for port in
+            std::fs::read_dir(Path::new("/sys/class/net").join(BRIDGE).join("brif")).into_iter().flatten().flatten()
         {
             // A pod's interface goes by itself when the last process of the pod has gone, so it may be gone already.
             exec::raw_output(ip().args(["link", "delete"]).arg(port.file_name()))?;
@@ -82,12 +72,7 @@ fn save_settings(paths: &Paths) -> Result<()> {
     if saved(paths).exists() {
         return Ok(());
     }
-    let read = |name: &&str| {
-        Some((
-            (*name).to_owned(),
-            std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?,
-        ))
-    };
+    let read = |name: &&str| Some(((*name).to_owned(), std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?));
     let values: BTreeMap<String, String> = SETTINGS.iter().filter_map(read).collect();
     write_atomically(&saved(paths), serde_json::to_vec_pretty(&values)?)
 }
@@ -102,8 +87,7 @@ fn restore_settings(paths: &Paths) -> Result<()> {
         let path = format!("/proc/sys/{name}");
         let now = std::fs::read_to_string(&path).unwrap_or_default();
         if now != value {
-            std::fs::write(&path, value.trim())
-                .with_context(|| format!("putting {name} back to {}", value.trim()))?;
+            std::fs::write(&path, value.trim()).with_context(|| format!("putting {name} back to {}", value.trim()))?;
         }
     }
     Ok(())

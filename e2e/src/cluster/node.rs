@@ -24,13 +24,7 @@ pub(super) fn start(paths: &Paths, node: &Node, tools: &Tools, pki: &Pki) -> Res
     runtime.start(paths)?;
     runtime.wait(paths, PATIENCE, || {
         let mut version = std::process::Command::new(tools.ctr());
-        exec::output(
-            version
-                .arg("--address")
-                .arg(node.containerd_socket())
-                .arg("version"),
-        )
-        .map(|_| true)
+        exec::output(version.arg("--address").arg(node.containerd_socket()).arg("version")).map(|_| true)
     })?;
     daemons::kubelet(node, tools, pki).start(paths)?;
     daemons::kube_proxy(node, tools).start(paths)?;
@@ -38,22 +32,14 @@ pub(super) fn start(paths: &Paths, node: &Node, tools: &Tools, pki: &Pki) -> Res
 }
 
 /// Waits until the node takes pods.
-pub(super) fn wait(
-    paths: &Paths,
-    node: &Node,
-    tools: &Tools,
-    pki: &Pki,
-    kubectl: &Kubectl,
-) -> Result<()> {
+pub(super) fn wait(paths: &Paths, node: &Node, tools: &Tools, pki: &Pki, kubectl: &Kubectl) -> Result<()> {
     daemons::kubelet(node, tools, pki).wait(paths, PATIENCE, || Ok(is_ready(kubectl, node)))
 }
 
 /// Whether the node is Ready.
 pub(super) fn is_ready(kubectl: &Kubectl, node: &Node) -> bool {
     let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-    kubectl
-        .run(["get", "node", &node.name, "--output", condition])
-        .is_ok_and(|status| status == "True")
+    kubectl.run(["get", "node", &node.name, "--output", condition]).is_ok_and(|status| status == "True")
 }
 
 /// Kills the containers and removes mounts, loop devices, cgroups and what was written outside the state directory.
@@ -71,29 +57,16 @@ pub(super) fn clean(paths: &Paths, node: &Node) -> Result<()> {
     })?;
     let prefix = format!("{}-", node.cgroup());
     remove_entries("/var/lib/cni/results", |path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
     })
 }
 
 fn write_configuration(node: &Node, tools: &Tools, pki: &Pki) -> Result<()> {
     let json = |value| serde_json::to_vec_pretty(&value).context("writing a configuration");
-    write_atomically(
-        &node.dir.join("containerd.toml"),
-        config::containerd(node, tools),
-    )?;
-    write_atomically(
-        &node.dir.join("cni/10-granary.conflist"),
-        json(config::cni(node))?,
-    )?;
-    write_atomically(
-        &node.dir.join("kubelet.json"),
-        json(config::kubelet(node, pki))?,
-    )?;
-    write_atomically(
-        &node.dir.join("kube-proxy.json"),
-        json(config::kube_proxy(node, pki))?,
-    )
+    write_atomically(&node.dir.join("containerd.toml"), config::containerd(node, tools))?;
+    write_atomically(&node.dir.join("cni/10-granary.conflist"), json(config::cni(node))?)?;
+    write_atomically(&node.dir.join("kubelet.json"), json(config::kubelet(node, pki))?)?;
+    write_atomically(&node.dir.join("kube-proxy.json"), json(config::kube_proxy(node, pki))?)
 }
 
 /// Sockets of containerd's shims; they lie in `/run/containerd`, and a killed shim leaves its own.
@@ -105,12 +78,7 @@ fn shim_sockets(dir: &Path) -> Vec<String> {
     let address = |entry: fs::DirEntry| -> Option<String> {
         let bootstrap: serde_json::Value =
             serde_json::from_slice(&fs::read(entry.path().join("bootstrap.json")).ok()?).ok()?;
-        Some(
-            bootstrap["address"]
-                .as_str()?
-                .strip_prefix("unix://")?
-                .to_owned(),
-        )
+        Some(bootstrap["address"].as_str()?.strip_prefix("unix://")?.to_owned())
     };
     entries.flatten().filter_map(address).collect()
 }
@@ -119,11 +87,7 @@ fn remove_entries(dir: &str, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Ok(());
     };
-    for path in entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_ours(path))
-    {
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_ours(path)) {
         remove_file(&path)?;
     }
     Ok(())

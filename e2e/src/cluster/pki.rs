@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use rustix::fs::{Mode, chmod};
 use serde_json::json;
@@ -61,8 +61,7 @@ impl Pki {
         if complete.exists() {
             return Ok(());
         }
-        self.create(nodes)
-            .context("making the cluster's certificates")?;
+        self.create(nodes).context("making the cluster's certificates")?;
         // Written last: a killed run's half of a PKI is made anew.
         write_atomically(&complete, "")
     }
@@ -71,20 +70,13 @@ impl Pki {
         std::fs::create_dir_all(&self.dir)?;
         chmod(&self.dir, Mode::RWXU)?;
         let mut root = CertificateParams::default();
-        root.distinguished_name
-            .push(DnType::CommonName, "granary-e2e");
+        root.distinguished_name.push(DnType::CommonName, "granary-e2e");
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        root.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
+        root.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let issuer = CertifiedIssuer::self_signed(root, KeyPair::generate()?)?;
         write_atomically(&self.ca(), issuer.pem())?;
-        write_atomically(
-            &self.key("service-accounts"),
-            KeyPair::generate()?.serialize_pem(),
-        )?;
+        write_atomically(&self.key("service-accounts"), KeyPair::generate()?.serialize_pem())?;
         for party in parties(nodes)? {
             let key = KeyPair::generate()?;
             let certificate = party.params().signed_by(&key, &issuer)?;
@@ -116,31 +108,19 @@ impl Pki {
 
 impl Party {
     fn client(file: &str, user: &str, group: Option<&'static str>) -> Self {
-        Self {
-            file: file.into(),
-            user: user.into(),
-            group,
-            serving: Vec::new(),
-            kubeconfig: true,
-        }
+        Self { file: file.into(), user: user.into(), group, serving: Vec::new(), kubeconfig: true }
     }
 
     fn params(&self) -> CertificateParams {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, self.user.as_str());
+        params.distinguished_name.push(DnType::CommonName, self.user.as_str());
         if let Some(group) = self.group {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, group);
+            params.distinguished_name.push(DnType::OrganizationName, group);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if !self.serving.is_empty() {
-            params
-                .extended_key_usages
-                .push(ExtendedKeyUsagePurpose::ServerAuth);
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
             params.subject_alt_names = self.serving.clone();
         }
         params
@@ -158,18 +138,10 @@ fn parties(nodes: &[Node]) -> Result<Vec<Party>> {
         api_names.push(name(&format!("kubernetes{suffix}"))?);
     }
     let mut all = vec![
-        Party {
-            serving: api_names,
-            kubeconfig: false,
-            ..Party::client("apiserver", "kube-apiserver", None)
-        },
+        Party { serving: api_names, kubeconfig: false, ..Party::client("apiserver", "kube-apiserver", None) },
         Party {
             kubeconfig: false,
-            ..Party::client(
-                "kubelet-client",
-                "kube-apiserver-kubelet-client",
-                Some("system:masters"),
-            )
+            ..Party::client("kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"))
         },
         Party::client("admin", "granary-e2e-admin", Some("system:masters")),
         Party::client("controller-manager", "system:kube-controller-manager", None),
@@ -179,10 +151,7 @@ fn parties(nodes: &[Node]) -> Result<Vec<Party>> {
     for node in nodes {
         let serving = vec![name(&node.name)?, SanType::IpAddress(IpAddr::V4(ADDRESS))];
         let user = format!("system:node:{}", node.name);
-        all.push(Party {
-            serving,
-            ..Party::client(&node.name, &user, Some("system:nodes"))
-        });
+        all.push(Party { serving, ..Party::client(&node.name, &user, Some("system:nodes")) });
     }
     Ok(all)
 }
@@ -195,16 +164,12 @@ mod tests {
     use crate::paths::Paths;
 
     fn is_certificate(path: &Path) -> bool {
-        std::fs::read_to_string(path)
-            .is_ok_and(|text| text.starts_with("-----BEGIN CERTIFICATE-----"))
+        std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("-----BEGIN CERTIFICATE-----"))
     }
 
     fn made() -> (tempfile::TempDir, Pki) {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths {
-            cache: dir.path().join("c"),
-            state: dir.path().join("s"),
-        };
+        let paths = Paths { cache: dir.path().join("c"), state: dir.path().join("s") };
         let pki = Pki::at(dir.path().join("pki"));
         pki.ensure(&[Node::first(&paths)]).unwrap();
         (dir, pki)
@@ -213,29 +178,14 @@ mod tests {
     #[test]
     fn every_party_has_what_its_process_reads() {
         let (_dir, pki) = made();
-        for party in [
-            "apiserver",
-            "kubelet-client",
-            "admin",
-            "controller-manager",
-            "scheduler",
-            "kube-proxy",
-            "node1",
-        ] {
+        for party in ["apiserver", "kubelet-client", "admin", "controller-manager", "scheduler", "kube-proxy", "node1"]
+        {
             assert!(is_certificate(&pki.cert(party)), "{party}");
-            assert!(
-                std::fs::read_to_string(pki.key(party))
-                    .unwrap()
-                    .contains("PRIVATE KEY"),
-                "{party}"
-            );
+            assert!(std::fs::read_to_string(pki.key(party)).unwrap().contains("PRIVATE KEY"), "{party}");
         }
         let config: serde_json::Value =
             serde_json::from_slice(&std::fs::read(pki.kubeconfig("node1")).unwrap()).unwrap();
-        assert_eq!(
-            config["clusters"][0]["cluster"]["server"],
-            "https://10.88.0.1:6443"
-        );
+        assert_eq!(config["clusters"][0]["cluster"]["server"], "https://10.88.0.1:6443");
     }
 
     #[test]
@@ -243,10 +193,7 @@ mod tests {
         let (dir, pki) = made();
         let root = || std::fs::read(pki.ca()).unwrap();
         let first = root();
-        let paths = Paths {
-            cache: dir.path().join("c"),
-            state: dir.path().join("s"),
-        };
+        let paths = Paths { cache: dir.path().join("c"), state: dir.path().join("s") };
         pki.ensure(&[Node::first(&paths)]).unwrap();
         assert_eq!(root(), first);
         std::fs::remove_file(dir.path().join("pki/complete")).unwrap();
@@ -256,15 +203,9 @@ mod tests {
 
     #[test]
     fn node_certificates_name_the_group_that_the_node_authorizer_wants() {
-        let paths = Paths {
-            cache: "/c".into(),
-            state: "/s".into(),
-        };
+        let paths = Paths { cache: "/c".into(), state: "/s".into() };
         let all = parties(&[Node::first(&paths)]).unwrap();
         let node = all.iter().find(|party| party.file == "node1").unwrap();
-        assert_eq!(
-            (node.user.as_str(), node.group),
-            ("system:node:node1", Some("system:nodes"))
-        );
+        assert_eq!((node.user.as_str(), node.group), ("system:node:node1", Some("system:nodes")));
     }
 }

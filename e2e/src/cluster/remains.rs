@@ -26,10 +26,7 @@ pub struct Remains {
 
 impl Remains {
     pub(super) fn find(paths: &Paths, node: &Node) -> Result<Self> {
-        let files = [
-            paths.state.clone(),
-            Path::new("/sys/class/net").join(BRIDGE),
-        ];
+        let files = [paths.state.clone(), Path::new("/sys/class/net").join(BRIDGE)];
         Ok(Self {
             processes: daemon::strays(paths)?,
             mounts: mounts::mounts_below(&paths.state)?,

@@ -12,15 +12,12 @@ pub(super) struct Stamp(String);
 
 impl Stamp {
     pub(super) fn current(tools: &Tools) -> Result<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .context("reading the boot id")?;
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
         Ok(Self(format!("{boot}{tools:?}")))
     }
 
     pub(super) fn read(paths: &Paths) -> Option<Self> {
-        std::fs::read_to_string(paths.state.join("stamp"))
-            .ok()
-            .map(Self)
+        std::fs::read_to_string(paths.state.join("stamp")).ok().map(Self)
     }
 
     pub(super) fn write(&self, paths: &Paths) -> Result<()> {

@@ -3,6 +3,7 @@
 mod builtin;
 mod granary;
 mod oci;
+mod probe;
 
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +18,7 @@ use crate::tools::Tools;
 pub use builtin::static_image;
 pub use granary::{GranaryImage, REFERENCE as GRANARY};
 pub use oci::{Config, Entry, Image, Layer};
+pub use probe::{REFERENCE as PROBE, probe};
 
 /// What holds a pod's namespaces.
 pub const PAUSE: &str = "granary.dev/e2e/pause:1";
@@ -31,10 +33,7 @@ pub(crate) fn load_cluster_images(paths: &Paths, tools: &Tools, node: &Node) -> 
     let known = exec::output(containerd(&ctr, &socket).args(["images", "list", "--quiet"]))?;
     for image in builtin::all(paths, tools)? {
         if !known.lines().any(|name| name == image.reference) {
-            let tar = paths
-                .state
-                .join("images")
-                .join(format!("{}.tar", image.file_name()));
+            let tar = paths.state.join("images").join(format!("{}.tar", image.file_name()));
             image.write(&tar)?;
             import(&ctr, &socket, &tar)?;
         }
@@ -51,9 +50,6 @@ pub(crate) fn import(ctr: &Path, socket: &Path, tar: &Path) -> Result<()> {
 
 fn containerd(ctr: &Path, socket: &Path) -> Command {
     let mut command = Command::new(ctr);
-    command
-        .arg("--address")
-        .arg(socket)
-        .args(["--namespace", "k8s.io"]);
+    command.arg("--address").arg(socket).args(["--namespace", "k8s.io"]);
     command
 }

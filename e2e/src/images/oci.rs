@@ -72,8 +72,7 @@ struct Blob {
 impl Image {
     /// Writes the OCI layout as a tar. The same image gives the same bytes.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_atomically(path, self.to_tar()?)
-            .with_context(|| format!("writing the image {}", self.reference))
+        write_atomically(path, self.to_tar()?).with_context(|| format!("writing the image {}", self.reference))
     }
 
     /// A file name made of the reference.
@@ -83,11 +82,8 @@ impl Image {
 
     /// The OCI layout as a tar.
     pub fn to_tar(&self) -> Result<Vec<u8>> {
-        let layers: Vec<Blob> = self
-            .layers
-            .iter()
-            .map(|layer| Ok(Blob::new(layer.to_tar()?)))
-            .collect::<Result<_>>()?;
+        let layers: Vec<Blob> =
+            self.layers.iter().map(|layer| Ok(Blob::new(layer.to_tar()?))).collect::<Result<_>>()?;
         let config = Blob::new(serde_json::to_vec(&self.config_json(&layers))?);
         let manifest = Blob::new(serde_json::to_vec(&json!({
             "schemaVersion": 2,
@@ -99,20 +95,12 @@ impl Image {
         in_index["annotations"] = json!({"io.containerd.image.name": self.reference});
         let index = json!({"schemaVersion": 2, "manifests": [in_index]});
         let mut files = vec![
-            Entry::file(
-                "oci-layout",
-                0o644,
-                br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
-            ),
+            Entry::file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
             Entry::file("index.json", 0o644, serde_json::to_vec(&index)?),
         ];
         for blob in layers.into_iter().chain([config, manifest]) {
             let path = format!("blobs/sha256/{}", blob.digest);
-            files.push(Entry::File {
-                path,
-                mode: 0o644,
-                bytes: blob.bytes,
-            });
+            files.push(Entry::File { path, mode: 0o644, bytes: blob.bytes });
         }
         Layer(files).to_tar()
     }
@@ -148,25 +136,18 @@ impl Blob {
 impl Entry {
     /// A file.
     pub fn file(path: impl Into<String>, mode: u32, bytes: Vec<u8>) -> Self {
-        Self::File {
-            path: path.into(),
-            mode,
-            bytes,
-        }
+        Self::File { path: path.into(), mode, bytes }
     }
 
     /// A file with the bytes of one of this machine.
     pub fn copy(path: impl Into<String>, mode: u32, from: &Path) -> Result<Self> {
-        let bytes = std::fs::read(from)
-            .with_context(|| format!("reading {} for an image", from.display()))?;
+        let bytes = std::fs::read(from).with_context(|| format!("reading {} for an image", from.display()))?;
         Ok(Self::file(path, mode, bytes))
     }
 
     fn path(&self) -> &str {
         match self {
-            Self::Directory { path, .. } | Self::File { path, .. } | Self::Link { path, .. } => {
-                path
-            }
+            Self::Directory { path, .. } | Self::File { path, .. } | Self::Link { path, .. } => path,
         }
     }
 }
@@ -177,19 +158,15 @@ impl Layer {
         let mut tar = tar::Builder::new(Vec::new());
         let mut made: Vec<PathBuf> = Vec::new();
         for entry in &self.0 {
-            let parents: Vec<&Path> = Path::new(entry.path())
-                .ancestors()
-                .skip(1)
-                .filter(|path| *path != Path::new(""))
-                .collect();
+            let parents: Vec<&Path> =
+                Path::new(entry.path()).ancestors().skip(1).filter(|path| *path != Path::new("")).collect();
             for parent in parents.into_iter().rev() {
                 if !made.iter().any(|path| path == parent) {
                     append_directory(&mut tar, parent, 0o755)?;
                     made.push(parent.to_owned());
                 }
             }
-            append(&mut tar, entry)
-                .with_context(|| format!("adding {} to a layer", entry.path()))?;
+            append(&mut tar, entry).with_context(|| format!("adding {} to a layer", entry.path()))?;
             if let Entry::Directory { path, .. } = entry {
                 made.push(path.into());
             }
@@ -210,11 +187,7 @@ fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
 }
 
 fn append_directory(tar: &mut tar::Builder<impl Write>, path: &Path, mode: u32) -> Result<()> {
-    tar.append_data(
-        &mut header(tar::EntryType::Directory, mode, 0),
-        path,
-        std::io::empty(),
-    )?;
+    tar.append_data(&mut header(tar::EntryType::Directory, mode, 0), path, std::io::empty())?;
     Ok(())
 }
 
@@ -222,11 +195,7 @@ fn append(tar: &mut tar::Builder<impl Write>, entry: &Entry) -> Result<()> {
     match entry {
         Entry::Directory { path, mode } => append_directory(tar, Path::new(path), *mode)?,
         Entry::File { path, mode, bytes } => {
-            tar.append_data(
-                &mut header(tar::EntryType::Regular, *mode, bytes.len()),
-                path,
-                bytes.as_slice(),
-            )?;
+            tar.append_data(&mut header(tar::EntryType::Regular, *mode, bytes.len()), path, bytes.as_slice())?;
         }
         Entry::Link { path, target } => {
             tar.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), path, target)?
@@ -254,25 +223,11 @@ mod tests {
     fn image() -> Image {
         let layer = Layer(vec![
             Entry::file("usr/bin/x", 0o755, b"program".to_vec()),
-            Entry::Link {
-                path: "usr/bin/y".into(),
-                target: "x".into(),
-            },
-            Entry::Directory {
-                path: "tmp".into(),
-                mode: 0o1777,
-            },
+            Entry::Link { path: "usr/bin/y".into(), target: "x".into() },
+            Entry::Directory { path: "tmp".into(), mode: 0o1777 },
         ]);
-        let config = Config {
-            entrypoint: vec!["/usr/bin/x".into()],
-            user: "65532:65532".into(),
-            environment: vec![],
-        };
-        Image {
-            reference: "example.test/x:1".into(),
-            layers: vec![layer],
-            config,
-        }
+        let config = Config { entrypoint: vec!["/usr/bin/x".into()], user: "65532:65532".into(), environment: vec![] };
+        Image { reference: "example.test/x:1".into(), layers: vec![layer], config }
     }
 
     fn files(tar: &[u8]) -> BTreeMap<String, (tar::EntryType, u32, Vec<u8>)> {
@@ -280,38 +235,14 @@ mod tests {
             let mut entry = entry.unwrap();
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).unwrap();
-            let path = entry
-                .path()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .trim_end_matches('/')
-                .to_owned();
-            (
-                path,
-                (
-                    entry.header().entry_type(),
-                    entry.header().mode().unwrap(),
-                    bytes,
-                ),
-            )
+            let path = entry.path().unwrap().to_str().unwrap().trim_end_matches('/').to_owned();
+            (path, (entry.header().entry_type(), entry.header().mode().unwrap(), bytes))
         };
-        tar::Archive::new(tar)
-            .entries()
-            .unwrap()
-            .map(read)
-            .collect()
+        tar::Archive::new(tar).entries().unwrap().map(read).collect()
     }
 
-    fn blob<'a>(
-        files: &'a BTreeMap<String, (tar::EntryType, u32, Vec<u8>)>,
-        descriptor: &Value,
-    ) -> &'a [u8] {
-        let digest = descriptor["digest"]
-            .as_str()
-            .unwrap()
-            .strip_prefix("sha256:")
-            .unwrap();
+    fn blob<'a>(files: &'a BTreeMap<String, (tar::EntryType, u32, Vec<u8>)>, descriptor: &Value) -> &'a [u8] {
+        let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
         let bytes = &files[&format!("blobs/sha256/{digest}")].2;
         assert_eq!(descriptor["size"], bytes.len());
         assert_eq!(hex::encode(Sha256::digest(bytes)), digest);
@@ -323,16 +254,10 @@ mod tests {
         let files = files(&image().to_tar().unwrap());
         let index: Value = serde_json::from_slice(&files["index.json"].2).unwrap();
         let entry = &index["manifests"][0];
-        assert_eq!(
-            entry["annotations"]["io.containerd.image.name"],
-            "example.test/x:1"
-        );
+        assert_eq!(entry["annotations"]["io.containerd.image.name"], "example.test/x:1");
         let manifest: Value = serde_json::from_slice(blob(&files, entry)).unwrap();
         let config: Value = serde_json::from_slice(blob(&files, &manifest["config"])).unwrap();
-        assert_eq!(
-            config["rootfs"]["diff_ids"][0],
-            manifest["layers"][0]["digest"]
-        );
+        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
         assert_eq!(config["config"]["User"], "65532:65532");
         blob(&files, &manifest["layers"][0]);
     }
@@ -340,15 +265,9 @@ mod tests {
     #[test]
     fn a_layer_has_the_directories_of_its_files_once() {
         let layer = image().layers[0].to_tar().unwrap();
-        let count = tar::Archive::new(layer.as_slice())
-            .entries()
-            .unwrap()
-            .count();
+        let count = tar::Archive::new(layer.as_slice()).entries().unwrap().count();
         let files = files(&layer);
-        assert_eq!(
-            files.keys().collect::<Vec<_>>(),
-            ["tmp", "usr", "usr/bin", "usr/bin/x", "usr/bin/y"]
-        );
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["tmp", "usr", "usr/bin", "usr/bin/x", "usr/bin/y"]);
         assert_eq!(count, files.len());
         assert_eq!(files["tmp"].1, 0o1777);
         assert_eq!(files["usr/bin/y"].0, tar::EntryType::Symlink);

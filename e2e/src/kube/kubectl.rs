@@ -18,10 +18,7 @@ pub struct Kubectl {
 impl Kubectl {
     /// Calls `program` with this kubeconfig.
     pub fn new(program: PathBuf, kubeconfig: PathBuf) -> Self {
-        Self {
-            program,
-            kubeconfig,
-        }
+        Self { program, kubeconfig }
     }
 
     /// A command to add arguments to.
@@ -32,82 +29,39 @@ impl Kubectl {
     }
 
     /// Runs `kubectl` and returns what it printed, without the last line's end.
-    pub fn run<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(
-        &self,
-        arguments: I,
-    ) -> Result<String> {
-        Ok(exec::output(self.command().args(arguments))?
-            .trim_end()
-            .to_owned())
+    pub fn run<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, arguments: I) -> Result<String> {
+        Ok(exec::output(self.command().args(arguments))?.trim_end().to_owned())
     }
 
     /// Applies manifests, server-side.
     pub fn apply(&self, yaml: &str) -> Result<String> {
         let mut command = self.command();
-        command.args([
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "--filename",
-            "-",
-        ]);
+        command.args(["apply", "--server-side", "--force-conflicts", "--filename", "-"]);
         exec::with_input(&mut command, yaml.as_bytes()).with_context(|| format!("applying\n{yaml}"))
     }
 
     /// Deletes what manifests name, and waits until it is gone. What is not there is fine.
     pub fn delete(&self, yaml: &str, limit: Duration) -> Result<String> {
         let mut command = self.command();
-        command.args([
-            "delete",
-            "--ignore-not-found",
-            &timeout(limit),
-            "--filename",
-            "-",
-        ]);
+        command.args(["delete", "--ignore-not-found", &timeout(limit), "--filename", "-"]);
         exec::with_input(&mut command, yaml.as_bytes()).with_context(|| format!("deleting\n{yaml}"))
     }
 
     /// `kubectl wait`; on a timeout the error describes the object.
-    pub fn wait(
-        &self,
-        namespace: &str,
-        object: &str,
-        condition: &str,
-        limit: Duration,
-    ) -> Result<()> {
-        let result = self.run([
-            "wait",
-            "-n",
-            namespace,
-            object,
-            &format!("--for={condition}"),
-            &timeout(limit),
-        ]);
-        result.map(drop).map_err(
-            |error| match self.run(["describe", "-n", namespace, object]) {
-                Ok(text) => error.context(format!("{object} in {namespace} is now:\n{text}")),
-                Err(_) => error,
-            },
-        )
+    pub fn wait(&self, namespace: &str, object: &str, condition: &str, limit: Duration) -> Result<()> {
+        let result = self.run(["wait", "-n", namespace, object, &format!("--for={condition}"), &timeout(limit)]);
+        result.map(drop).map_err(|error| match self.run(["describe", "-n", namespace, object]) {
+            Ok(text) => error.context(format!("{object} in {namespace} is now:\n{text}")),
+            Err(_) => error,
+        })
     }
 
     /// Waits for a rollout.
     pub fn rollout(&self, namespace: &str, workload: &str, limit: Duration) -> Result<()> {
-        let result = self.run([
-            "rollout",
-            "status",
-            "-n",
-            namespace,
-            workload,
-            &timeout(limit),
-        ]);
-        result.map(drop).map_err(|error| {
-            match self.run(["get", "pods,events", "-n", namespace, "--output", "wide"]) {
-                Ok(text) => error.context(format!(
-                    "{workload} in {namespace} does not come up:\n{text}"
-                )),
-                Err(_) => error,
-            }
+        let result = self.run(["rollout", "status", "-n", namespace, workload, &timeout(limit)]);
+        result.map(drop).map_err(|error| match self.run(["get", "pods,events", "-n", namespace, "--output", "wide"]) {
+            Ok(text) => error.context(format!("{workload} in {namespace} does not come up:\n{text}")),
+            Err(_) => error,
         })
     }
 

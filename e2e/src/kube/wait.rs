@@ -16,9 +16,8 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let file = kube::config::Kubeconfig::read_from(kubeconfig)
         .with_context(|| format!("reading {}; does a cluster run?", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(file, &Default::default())
-        .await
-        .context("understanding the kubeconfig")?;
+    let config =
+        Config::from_custom_kubeconfig(file, &Default::default()).await.context("understanding the kubeconfig")?;
     Client::try_from(config).context("making a client of the cluster")
 }
 
@@ -56,13 +55,8 @@ where
         return Ok(last);
     }
     let seen = last.map_or_else(|| "it is not there".into(), |object| as_yaml(&object));
-    let trouble = trouble
-        .map(|error| format!(" (watching it failed: {error})"))
-        .unwrap_or_default();
-    Err(anyhow!(
-        "waited {} s in vain until {name} {what}{trouble}; last seen:\n{seen}",
-        limit.as_secs()
-    ))
+    let trouble = trouble.map(|error| format!(" (watching it failed: {error})")).unwrap_or_default();
+    Err(anyhow!("waited {} s in vain until {name} {what}{trouble}; last seen:\n{seen}", limit.as_secs()))
 }
 
 fn as_yaml(object: &impl serde::Serialize) -> String {

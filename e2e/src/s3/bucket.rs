@@ -48,12 +48,8 @@ impl Bucket {
             .secret_access_key(keys.secret_key)
             .disable_config_load()
             .disable_ec2_metadata();
-        let operator =
-            Operator::new(builder).with_context(|| format!("a client of the bucket {name}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            operator,
-        })
+        let operator = Operator::new(builder).with_context(|| format!("a client of the bucket {name}"))?;
+        Ok(Self { name: name.to_owned(), operator })
     }
 
     /// The bucket's name.
@@ -69,42 +65,25 @@ impl Bucket {
     /// Writes one object.
     pub async fn put(&self, key: &str, bytes: impl Into<bytes::Bytes>) -> Result<()> {
         let bytes: bytes::Bytes = bytes.into();
-        self.operator
-            .write(key, bytes)
-            .await
-            .map(drop)
-            .with_context(|| format!("writing {key} to {}", self.name))
+        self.operator.write(key, bytes).await.map(drop).with_context(|| format!("writing {key} to {}", self.name))
     }
 
     /// Removes one object.
     pub async fn delete(&self, key: &str) -> Result<()> {
-        self.operator
-            .delete(key)
-            .await
-            .with_context(|| format!("deleting {key} from {}", self.name))
+        self.operator.delete(key).await.with_context(|| format!("deleting {key} from {}", self.name))
     }
 
     /// Sends a file, in parts when it is large.
     pub async fn put_file(&self, key: &str, file: &Path) -> Result<u64> {
-        let size = tokio::fs::metadata(file)
-            .await
-            .with_context(|| format!("looking at {}", file.display()))?
-            .len();
+        let size = tokio::fs::metadata(file).await.with_context(|| format!("looking at {}", file.display()))?.len();
         if size <= PART_BYTES as u64 {
-            let bytes = tokio::fs::read(file)
-                .await
-                .with_context(|| format!("reading {}", file.display()))?;
+            let bytes = tokio::fs::read(file).await.with_context(|| format!("reading {}", file.display()))?;
             self.put(key, bytes).await?;
             return Ok(size);
         }
         let sending = async {
             let mut reader = tokio::fs::File::open(file).await?;
-            let mut writer = self
-                .operator
-                .writer_with(key)
-                .chunk(PART_BYTES)
-                .concurrent(CONCURRENT_PARTS)
-                .await?;
+            let mut writer = self.operator.writer_with(key).chunk(PART_BYTES).concurrent(CONCURRENT_PARTS).await?;
             loop {
                 let mut part = bytes::BytesMut::with_capacity(PART_BYTES);
                 while part.len() < PART_BYTES && reader.read_buf(&mut part).await? > 0 {}
@@ -116,9 +95,7 @@ impl Bucket {
             writer.close().await?;
             anyhow::Ok(())
         };
-        sending
-            .await
-            .with_context(|| format!("sending {} to {}/{key}", file.display(), self.name))?;
+        sending.await.with_context(|| format!("sending {} to {}/{key}", file.display(), self.name))?;
         Ok(size)
     }
 
@@ -129,11 +106,7 @@ impl Bucket {
         for entry in walkdir::WalkDir::new(dir) {
             let entry = entry.with_context(|| format!("listing {}", dir.display()))?;
             if entry.file_type().is_file() {
-                let path = entry
-                    .path()
-                    .strip_prefix(dir)?
-                    .to_str()
-                    .context("a file name is not UTF-8")?;
+                let path = entry.path().strip_prefix(dir)?.to_str().context("a file name is not UTF-8")?;
                 files.push((format!("{prefix}{path}"), entry.path().to_owned()));
             }
         }
@@ -143,10 +116,6 @@ impl Bucket {
             .buffer_unordered(CONCURRENT_FILES)
             .try_fold(0, |sum, size| async move { Ok(sum + size) })
             .await?;
-        Ok(UploadSummary {
-            files: count,
-            bytes,
-            time: begun.elapsed(),
-        })
+        Ok(UploadSummary { files: count, bytes, time: begun.elapsed() })
     }
 }

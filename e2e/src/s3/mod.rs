@@ -31,15 +31,9 @@ pub struct Keys {
 }
 
 /// May do everything.
-pub const ADMIN: Keys = Keys {
-    access_key: "e2e-admin",
-    secret_key: "e2e-admin-secret-value",
-};
+pub const ADMIN: Keys = Keys { access_key: "e2e-admin", secret_key: "e2e-admin-secret-value" };
 /// May list and read everything: what a Dataset's Secret holds.
-pub const READER: Keys = Keys {
-    access_key: "e2e-reader",
-    secret_key: "e2e-reader-secret-value",
-};
+pub const READER: Keys = Keys { access_key: "e2e-reader", secret_key: "e2e-reader-secret-value" };
 
 /// The running server.
 #[derive(Debug, Clone)]
@@ -70,10 +64,7 @@ impl S3 {
             format!("-s3.config={}", config.display()),
         ]);
         server.start(paths)?;
-        let s3 = Self {
-            paths: paths.clone(),
-            weed,
-        };
+        let s3 = Self { paths: paths.clone(), weed };
         server.wait(paths, Duration::from_secs(60), || s3.answers())?;
         Ok(s3)
     }
@@ -93,20 +84,14 @@ impl S3 {
         // The shell says errors on standard output and exits with 0, so what matters is looked at.
         let said = self.shell(&format!("s3.bucket.create -name {name}"))?;
         let listed = self.shell("s3.bucket.list")?;
-        let exists = listed
-            .lines()
-            .any(|line| line.split_whitespace().next() == Some(name));
-        anyhow::ensure!(
-            exists,
-            "the S3 server did not make the bucket {name}: {said}"
-        );
+        let exists = listed.lines().any(|line| line.split_whitespace().next() == Some(name));
+        anyhow::ensure!(exists, "the S3 server did not make the bucket {name}: {said}");
         Bucket::open(&self.endpoint(), name, ADMIN)
     }
 
     /// Removes a bucket with all that is in it.
     pub fn delete_bucket(&self, name: &str) -> Result<()> {
-        self.shell(&format!("s3.bucket.delete -name {name}"))
-            .map(drop)
+        self.shell(&format!("s3.bucket.delete -name {name}")).map(drop)
     }
 
     fn shell(&self, command: &str) -> Result<String> {
@@ -120,10 +105,7 @@ impl S3 {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect((ADDRESS, S3_PORT))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(
-            stream,
-            "GET /healthz HTTP/1.1\r\nHost: s3\r\nConnection: close\r\n\r\n"
-        )?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: s3\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         Ok(answer.starts_with(b"HTTP/1.1 200"))

@@ -35,10 +35,7 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
     let step = progress::step(format!("installing {}", missing.join(" ")), Some("20 s"));
     let apt = |arguments: &[&str]| {
         exec::output(
-            Command::new("apt-get")
-                .args(["-q", "-y"])
-                .args(arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive"),
+            Command::new("apt-get").args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive"),
         )
     };
     apt(&["update"]).context("fetching the list of Debian packages")?;
@@ -51,19 +48,9 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
 fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     // dpkg-query fails when it does not know one of them, but still prints the others.
     let said = exec::raw_output(
-        Command::new("dpkg-query")
-            .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-            .args(packages),
+        Command::new("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).args(packages),
     )?;
     let installed = String::from_utf8_lossy(&said.stdout).into_owned();
-    let is_installed = |package: &&str| {
-        installed
-            .lines()
-            .any(|line| line == format!("{package} installed"))
-    };
-    Ok(packages
-        .iter()
-        .copied()
-        .filter(|package| !is_installed(package))
-        .collect())
+    let is_installed = |package: &&str| installed.lines().any(|line| line == format!("{package} installed"));
+    Ok(packages.iter().copied().filter(|package| !is_installed(package)).collect())
 }

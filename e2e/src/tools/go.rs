@@ -17,12 +17,8 @@ pub fn ensure(paths: &Paths, tool: &GoTool) -> Result<PathBuf> {
     if bin.is_dir() {
         return Ok(bin);
     }
-    let step = progress::step(
-        format!("building {} {}", tool.name, tool.version),
-        Some(tool.usually),
-    );
-    build(paths, tool, &bin)
-        .with_context(|| format!("building {} {} from its Go module", tool.name, tool.version))?;
+    let step = progress::step(format!("building {} {}", tool.name, tool.version), Some(tool.usually));
+    build(paths, tool, &bin).with_context(|| format!("building {} {} from its Go module", tool.name, tool.version))?;
     step.done();
     Ok(bin)
 }
@@ -30,11 +26,7 @@ pub fn ensure(paths: &Paths, tool: &GoTool) -> Result<PathBuf> {
 /// Where the programs of `tool` lie; the name has a hash of everything that decides what they are.
 pub fn bin_dir(paths: &Paths, tool: &GoTool) -> PathBuf {
     let key = hex::encode(Sha256::digest(format!("{tool:?}")));
-    paths
-        .cache
-        .join("tools")
-        .join(format!("{}-{}-{}", tool.name, tool.version, &key[..12]))
-        .join("bin")
+    paths.cache.join("tools").join(format!("{}-{}-{}", tool.name, tool.version, &key[..12])).join("bin")
 }
 
 fn build(paths: &Paths, tool: &GoTool, bin: &Path) -> Result<()> {
@@ -43,43 +35,21 @@ fn build(paths: &Paths, tool: &GoTool, bin: &Path) -> Result<()> {
     // What a killed build left is worth nothing: Go's own cache has the compiled packages.
     for stale in [&module, &partial] {
         if stale.exists() {
-            std::fs::remove_dir_all(stale)
-                .with_context(|| format!("removing {}", stale.display()))?;
+            std::fs::remove_dir_all(stale).with_context(|| format!("removing {}", stale.display()))?;
         }
     }
     let staging = match tool.staging {
-        Some(_) => replaced_modules(
-            &std::fs::read_to_string(download(tool)?).context("reading the module's go.mod")?,
-        ),
+        Some(_) => replaced_modules(&std::fs::read_to_string(download(tool)?).context("reading the module's go.mod")?),
         None => Vec::new(),
     };
     write_atomically(&module.join("go.mod"), go_mod(tool, &staging))?;
-    let log = paths
-        .cache
-        .join("log")
-        .join(format!("build-{}.log", tool.name));
+    let log = paths.cache.join("log").join(format!("build-{}.log", tool.name));
     let mut command = Command::new("nice");
-    command.args([
-        "go",
-        "build",
-        "-mod=mod",
-        "-trimpath",
-        "-buildvcs=false",
-        "-p",
-        "2",
-    ]);
-    command.args([
-        "-ldflags",
-        &format!("-s -w {}", tool.ldflags),
-        "-tags",
-        tool.tags,
-        "-o",
-    ]);
-    command.arg(format!("{}/", partial.display())).args(
-        tool.programs
-            .iter()
-            .map(|(package, _)| package_path(tool, package)),
-    );
+    command.args(["go", "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-p", "2"]);
+    command.args(["-ldflags", &format!("-s -w {}", tool.ldflags), "-tags", tool.tags, "-o"]);
+    command
+        .arg(format!("{}/", partial.display()))
+        .args(tool.programs.iter().map(|(package, _)| package_path(tool, package)));
     command
         .current_dir(&module)
         .env("GOTOOLCHAIN", "local")
@@ -93,8 +63,7 @@ fn build(paths: &Paths, tool: &GoTool, bin: &Path) -> Result<()> {
                 .with_context(|| format!("naming {program}"))?;
         }
     }
-    std::fs::rename(&partial, bin)
-        .with_context(|| format!("moving the built programs to {}", bin.display()))
+    std::fs::rename(&partial, bin).with_context(|| format!("moving the built programs to {}", bin.display()))
 }
 
 /// Downloads the module and returns the path of its `go.mod`.
@@ -106,37 +75,24 @@ fn download(tool: &GoTool) -> Result<PathBuf> {
     }
     let mut command = Command::new("go");
     command
-        .args([
-            "mod",
-            "download",
-            "-json",
-            &format!("{}@{}", tool.module, tool.version),
-        ])
+        .args(["mod", "download", "-json", &format!("{}@{}", tool.module, tool.version)])
         .env("GOTOOLCHAIN", "local");
     let said = exec::output(command.current_dir("/").env("GOFLAGS", ""))?;
-    Ok(serde_json::from_str::<Downloaded>(&said)
-        .context("reading what `go mod download` says")?
-        .go_mod)
+    Ok(serde_json::from_str::<Downloaded>(&said).context("reading what `go mod download` says")?.go_mod)
 }
 
 /// The modules that a `go.mod` replaces by directories below it.
 fn replaced_modules(go_mod: &str) -> Vec<String> {
     go_mod
         .lines()
-        .filter_map(|line| {
-            line.trim()
-                .trim_start_matches("replace ")
-                .split_once(" => ./")
-        })
+        .filter_map(|line| line.trim().trim_start_matches("replace ").split_once(" => ./"))
         .map(|(module, _)| module.trim().to_owned())
         .collect()
 }
 
 fn go_mod(tool: &GoTool, staging: &[String]) -> String {
-    let mut text = format!(
-        "module granary.dev/e2e/{}\n\ngo 1.26.0\n\nrequire {} {}\n",
-        tool.name, tool.module, tool.version
-    );
+    let mut text =
+        format!("module granary.dev/e2e/{}\n\ngo 1.26.0\n\nrequire {} {}\n", tool.name, tool.module, tool.version);
     for module in staging {
         let version = tool.staging.unwrap_or_default();
         // Writing to a String cannot fail.
@@ -146,22 +102,14 @@ fn go_mod(tool: &GoTool, staging: &[String]) -> String {
 }
 
 fn package_path(tool: &GoTool, package: &str) -> String {
-    if package.is_empty() {
-        tool.module.to_owned()
-    } else {
-        format!("{}/{package}", tool.module)
-    }
+    if package.is_empty() { tool.module.to_owned() } else { format!("{}/{package}", tool.module) }
 }
 
 /// The name that `go build` gives the program of a package: its last element that is no major version.
 fn go_binary_name(package: &str) -> &str {
-    let is_version = |word: &str| {
-        word.len() > 1 && word.starts_with('v') && word[1..].bytes().all(|b| b.is_ascii_digit())
-    };
-    package
-        .rsplit('/')
-        .find(|word| !is_version(word))
-        .unwrap_or(package)
+    let is_version =
+        |word: &str| word.len() > 1 && word.starts_with('v') && word[1..].bytes().all(|b| b.is_ascii_digit());
+    package.rsplit('/').find(|word| !is_version(word)).unwrap_or(package)
 }
 
 #[cfg(test)]
@@ -178,7 +126,8 @@ mod tests {
 
     #[test]
     fn staging_modules_are_found_in_blocks_and_lines() {
-        let text = "replace a.b/c => ./staging/c\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\tx => y v1.2.3\n)\n";
+        let text =
+            "replace a.b/c => ./staging/c\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\tx => y v1.2.3\n)\n";
         assert_eq!(replaced_modules(text), ["a.b/c", "k8s.io/api"]);
         assert!(
             go_mod(&recipes::KUBERNETES, &["k8s.io/api".into()])
@@ -188,14 +137,8 @@ mod tests {
 
     #[test]
     fn the_key_changes_with_every_flag() {
-        let paths = Paths {
-            cache: "/c".into(),
-            state: "/s".into(),
-        };
-        let other = GoTool {
-            tags: "x",
-            ..recipes::ETCD
-        };
+        let paths = Paths { cache: "/c".into(), state: "/s".into() };
+        let other = GoTool { tags: "x", ..recipes::ETCD };
         assert_ne!(bin_dir(&paths, &recipes::ETCD), bin_dir(&paths, &other));
         assert!(bin_dir(&paths, &recipes::ETCD).starts_with("/c/tools"));
     }

@@ -116,12 +116,8 @@ pub fn lock(path: &Path, what: &str) -> Result<std::fs::File> {
     }
     let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
     if file.try_lock().is_err() {
-        progress::note(format!(
-            "waiting for another run to finish with the {what} ({} is locked)",
-            path.display()
-        ));
-        file.lock()
-            .with_context(|| format!("locking {}", path.display()))?;
+        progress::note(format!("waiting for another run to finish with the {what} ({} is locked)", path.display()));
+        file.lock().with_context(|| format!("locking {}", path.display()))?;
     }
     Ok(file)
 }

