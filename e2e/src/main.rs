@@ -1,5 +1,7 @@
 //! `cargo run -p granary-e2e -- cluster up`: a real Kubernetes on this machine, from nothing.
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -59,9 +61,19 @@ enum ClusterCommand {
     Env,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
     let paths = Paths::from_env()?;
-    match Arguments::parse().command {
+    match command {
         Command::Tools => tools::Tools::ensure(&paths).map(drop),
         Command::Cluster(command) => cluster(command, &paths),
         Command::Demo { action: None } => demo::run(&paths),

@@ -1,7 +1,8 @@
 //! Configuration files of the cluster's parts. Kubernetes reads YAML, of which JSON is a part, so they are plain values.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::layout::{ADDRESS, BRIDGE, DNS_SERVICE, Node, POD_SUBNET};
@@ -9,8 +10,20 @@ use super::pki::Pki;
 use crate::images::PAUSE;
 use crate::tools::Tools;
 
+/// The files of a node, by path.
+pub(super) fn files(node: &Node, tools: &Tools, pki: &Pki) -> Result<Vec<(PathBuf, String)>> {
+    let json =
+        |name: &str, value: Value| -> Result<_> { Ok((node.dir.join(name), serde_json::to_string_pretty(&value)?)) };
+    Ok(vec![
+        (node.dir.join("containerd.toml"), containerd(node, tools)),
+        json("cni/10-granary.conflist", cni(node))?,
+        json("kubelet.json", kubelet(node, pki))?,
+        json("kube-proxy.json", kube_proxy(node, pki))?,
+    ])
+}
+
 /// containerd: its own root, state and socket, so that it never meets another containerd of the machine.
-pub(super) fn containerd(node: &Node, tools: &Tools) -> String {
+fn containerd(node: &Node, tools: &Tools) -> String {
     let dir = node.dir.display();
     let quote = |path: &Path| format!("'{}'", path.display());
     format!(
@@ -55,7 +68,7 @@ SystemdCgroup = false
 }
 
 /// The pod network: one bridge with the node on it, addresses from a file. The first 256 are left for the node and servers.
-pub(super) fn cni(node: &Node) -> Value {
+fn cni(node: &Node) -> Value {
     json!({
         "cniVersion": "1.0.0",
         "name": node.cgroup(),
@@ -76,7 +89,7 @@ pub(super) fn cni(node: &Node) -> Value {
 }
 
 /// The kubelet.
-pub(super) fn kubelet(node: &Node, pki: &Pki) -> Value {
+fn kubelet(node: &Node, pki: &Pki) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -109,7 +122,7 @@ pub(super) fn kubelet(node: &Node, pki: &Pki) -> Value {
 }
 
 /// kube-proxy, by nftables.
-pub(super) fn kube_proxy(node: &Node, pki: &Pki) -> Value {
+fn kube_proxy(node: &Node, pki: &Pki) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",

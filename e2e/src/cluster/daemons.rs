@@ -19,6 +19,19 @@ pub(super) const STOP_ORDER: &[(&str, Duration)] = &[
     ("containerd", Duration::from_secs(10)),
 ];
 
+/// All of them, in the order in which they start.
+pub(super) fn all(paths: &Paths, tools: &Tools, pki: &Pki, node: &Node) -> Vec<Daemon> {
+    vec![
+        etcd(paths, tools),
+        apiserver(tools, pki),
+        controller_manager(tools, pki),
+        scheduler(tools, pki),
+        containerd(node, tools),
+        kubelet(node, tools, pki),
+        kube_proxy(node, tools),
+    ]
+}
+
 /// The database. It need not survive a power cut, so it does not wait for the disk.
 pub(super) fn etcd(paths: &Paths, tools: &Tools) -> Daemon {
     let (client, peer) = (format!("http://127.0.0.1:{ETCD_PORT}"), format!("http://127.0.0.1:{}", ETCD_PORT + 1));
@@ -52,7 +65,7 @@ pub(super) fn apiserver(tools: &Tools, pki: &Pki) -> Daemon {
         format!("--kubelet-client-certificate={}", cert("kubelet-client")),
         format!("--kubelet-client-key={}", key("kubelet-client")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", key("service-accounts")),
+        format!("--service-account-key-file={}", pki.service_account_public_key().display()),
         format!("--service-account-signing-key-file={}", key("service-accounts")),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),

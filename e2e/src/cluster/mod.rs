@@ -53,7 +53,7 @@ impl Cluster {
         let tools = Tools::ensure(paths)?;
         let _one_at_a_time = lock(&lock_file(paths), "cluster")?;
         let cluster = Self::at(paths, tools);
-        let stamp = stamp::Stamp::current(&cluster.tools)?;
+        let stamp = stamp::Stamp::current(paths, &cluster.tools, &cluster.pki, &cluster.node)?;
         if stamp::Stamp::read(paths).is_some_and(|running| running != stamp) {
             progress::note("the last cluster here was of another boot or another version: removing it");
             cluster.remove()?;

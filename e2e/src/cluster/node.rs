@@ -15,7 +15,9 @@ use crate::{daemon, exec};
 
 /// Starts the node's processes; the kubelet may need some more time.
 pub(super) fn start(paths: &Paths, node: &Node, tools: &Tools, pki: &Pki) -> Result<()> {
-    write_configuration(node, tools, pki)?;
+    for (path, text) in config::files(node, tools, pki)? {
+        write_atomically(&path, text)?;
+    }
     cgroups::up(node)?;
     mounts::make_shared(&node.kubelet_dir())?;
     // The cache root is shared too: a node plugin keeps private mounts there that must outlive its container.
@@ -59,14 +61,6 @@ pub(super) fn clean(paths: &Paths, node: &Node) -> Result<()> {
     remove_entries("/var/lib/cni/results", |path| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
     })
-}
-
-fn write_configuration(node: &Node, tools: &Tools, pki: &Pki) -> Result<()> {
-    let json = |value| serde_json::to_vec_pretty(&value).context("writing a configuration");
-    write_atomically(&node.dir.join("containerd.toml"), config::containerd(node, tools))?;
-    write_atomically(&node.dir.join("cni/10-granary.conflist"), json(config::cni(node))?)?;
-    write_atomically(&node.dir.join("kubelet.json"), json(config::kubelet(node, pki))?)?;
-    write_atomically(&node.dir.join("kube-proxy.json"), json(config::kube_proxy(node, pki))?)
 }
 
 /// Sockets of containerd's shims; they lie in `/run/containerd`, and a killed shim leaves its own.

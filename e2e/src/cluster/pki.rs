@@ -50,6 +50,11 @@ impl Pki {
         self.dir.join(format!("{party}.key"))
     }
 
+    /// What tokens of service accounts are checked with.
+    pub fn service_account_public_key(&self) -> PathBuf {
+        self.dir.join("service-accounts.pub")
+    }
+
     /// The kubeconfig of a party.
     pub fn kubeconfig(&self, party: &str) -> PathBuf {
         self.dir.join(format!("{party}.kubeconfig"))
@@ -76,7 +81,9 @@ impl Pki {
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let issuer = CertifiedIssuer::self_signed(root, KeyPair::generate()?)?;
         write_atomically(&self.ca(), issuer.pem())?;
-        write_atomically(&self.key("service-accounts"), KeyPair::generate()?.serialize_pem())?;
+        let accounts = KeyPair::generate()?;
+        write_atomically(&self.key("service-accounts"), accounts.serialize_pem())?;
+        write_atomically(&self.service_account_public_key(), accounts.public_key_pem())?;
         for party in parties(nodes)? {
             let key = KeyPair::generate()?;
             let certificate = party.params().signed_by(&key, &issuer)?;

@@ -2,18 +2,25 @@
 //! and one of other versions would be half old and half new, so either is removed before a start.
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
+use super::layout::Node;
+use super::pki::Pki;
+use super::{config, daemons};
 use crate::paths::{Paths, write_atomically};
 use crate::tools::Tools;
 
-/// Boot and tools of a cluster.
+/// Boot of the machine, and all command lines and configurations, which name tools by version and flags.
 #[derive(Debug, PartialEq)]
 pub(super) struct Stamp(String);
 
 impl Stamp {
-    pub(super) fn current(tools: &Tools) -> Result<Self> {
+    pub(super) fn current(paths: &Paths, tools: &Tools, pki: &Pki, node: &Node) -> Result<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
-        Ok(Self(format!("{boot}{tools:?}")))
+        let processes = daemons::all(paths, tools, pki, node);
+        let files = config::files(node, tools, pki)?;
+        let digest = Sha256::digest(format!("{processes:?}{files:?}{tools:?}"));
+        Ok(Self(format!("{boot}{}\n", hex::encode(digest))))
     }
 
     pub(super) fn read(paths: &Paths) -> Option<Self> {
