@@ -105,6 +105,7 @@ pub struct Source {
     pub exclude: Vec<String>,
     /// As whom to read. Without it, with the keys of the Secret if there is one, else anonymously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional::<SourceIdentity>")]
     pub identity: Option<SourceIdentity>,
     /// Options of s3 sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,10 +143,12 @@ pub struct S3Options {
     pub region: Option<String>,
     /// How the bucket is named in requests. Without it, Path if `endpoint` is set, else VirtualHost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional::<S3Addressing>")]
     pub addressing: Option<S3Addressing>,
     /// How files are tied to their bytes. Without it, ETag. VersionID needs a versioned bucket and the right to list versions, and
     /// survives overwriting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional::<S3PinBy>")]
     pub pin_by: Option<S3PinBy>,
 }
 

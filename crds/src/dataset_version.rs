@@ -139,6 +139,7 @@ pub struct VersionSource {
     pub exclude: Vec<String>,
     /// As whom it is read; absent: with the keys of the Secret if there is one, else anonymously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional::<SourceIdentity>")]
     pub identity: Option<SourceIdentity>,
     /// Options of an s3 source.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,6 +38,7 @@ pub struct NodeCacheStatus {
     pub report_time: Option<Time>,
     /// Best layout that this kernel has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional::<Layout>")]
     pub layout: Option<Layout>,
     /// Cache space, one for each class.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -13,7 +13,5 @@ pub(crate) const DIGEST: &str = "^sha256:[a-f0-9]{64}$";
 pub(crate) const CAMEL_CASE: &str = "^[A-Z][A-Za-z0-9]*$";
 
 /// A relative path without `.`, `..` or empty parts.
-pub(crate) const RELATIVE_PATH: &str = concat!(
-    r"^([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)",
-    r"(/([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+))*$"
-);
+pub(crate) const RELATIVE_PATH: &str =
+    concat!(r"^([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)", r"(/([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+))*$");

@@ -132,7 +132,8 @@ pub(crate) fn fixed_cache_path() -> Rule {
 
 /// R18, first half: the size of a cache.
 pub(crate) fn cache_size() -> Rule {
-    Rule::new("quantity(string(self)).compareTo(quantity('64Mi')) >= 0").message("must be at least 64Mi, such as '500Gi'")
+    Rule::new("quantity(string(self)).compareTo(quantity('64Mi')) >= 0")
+        .message("must be at least 64Mi, such as '500Gi'")
 }
 
 /// R18, second half: free space.
@@ -151,8 +152,8 @@ pub(crate) fn fixed_grant() -> Rule {
     fixed("create another grant")
 }
 
-/// R21: the namespace of a subject.
+/// R21: the namespace of a subject; `namespace` is a reserved word of CEL, and so escaped.
 pub(crate) fn subject_namespace() -> Rule {
-    Rule::new("(self.kind == 'ServiceAccount') == has(self.namespace)")
+    Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
         .message("a ServiceAccount must have `namespace`, a Namespace must not: its name is `name`")
 }
