@@ -64,6 +64,8 @@ pub(super) fn apiserver(tools: &Tools, pki: &Pki) -> Daemon {
         format!("--kubelet-certificate-authority={ca}"),
         format!("--kubelet-client-certificate={}", cert("kubelet-client")),
         format!("--kubelet-client-key={}", key("kubelet-client")),
+        // The node's name is in no DNS.
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", pki.service_account_public_key().display()),
         format!("--service-account-signing-key-file={}", key("service-accounts")),

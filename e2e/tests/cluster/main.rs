@@ -1,0 +1,11 @@
+//! Tests on the real cluster, with Granary installed by its chart. `e2e/test cluster` starts what they need and runs them;
+//! each makes a namespace of its own and leaves nothing behind.
+
+mod access;
+mod claims;
+mod lab;
+mod lifecycle;
+mod restart;
+mod sources;
+mod validation;
+mod versions;

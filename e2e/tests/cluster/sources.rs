@@ -1,0 +1,107 @@
+//! Trouble with a source: a reason of its own for each, and healing by itself.
+
+use granary_e2e::s3::{Keys, READER};
+
+use crate::lab::{Space, lab};
+
+#[test]
+#[ignore = "needs the cluster"]
+fn a_missing_secret_is_named_and_heals_when_it_comes() {
+    let space = Space::new("secret");
+    space.put(&[("a.txt", "a")]);
+    space.kubectl(&["delete", "secret", "s3-read"]).unwrap();
+    space.dataset("d");
+    let message = space.reason("dataset/d", "SourceAvailable", "SecretNotFound");
+    assert!(message.contains("s3-read"), "{message}");
+    space.secret_with("s3-read", &[("user", "x")]);
+    let message = space.reason("dataset/d", "SourceAvailable", "SecretKeysMissing");
+    assert!(message.contains("AWS_ACCESS_KEY_ID"), "{message}");
+    space.secret("s3-read", Keys { access_key: READER.access_key, secret_key: "wrong-key-of-the-test" });
+    let message = space.reason("dataset/d", "SourceAvailable", "CredentialsRejected");
+    assert!(!message.contains("wrong-key-of-the-test"), "{message}");
+    space.secret("s3-read", READER);
+    space.ready("d");
+}
+
+#[test]
+#[ignore = "needs the cluster"]
+fn each_kind_of_trouble_has_its_reason() {
+    let space = Space::new("trouble");
+    space.dataset_with("bucket", "s3://no-such-bucket-here/", "");
+    let credentials = "  credentials: {secretRef: {name: s3-read}}\n";
+    let dead = space.dataset_yaml("dead", "s3://x/", credentials).replace(":8333", ":9");
+    space.apply_raw(&dead);
+    let local = space.dataset_yaml("local", "s3://x/", credentials).replace("10.88.0.1", "127.0.0.1");
+    space.apply_raw(&local);
+    space.apply_raw(&format!(
+        "apiVersion: granary.dev/v1alpha1\nkind: Dataset\nmetadata: {{name: file, namespace: {}}}\n\
+         spec: {{sources: [{{uri: 'file:///etc/'}}]}}\n",
+        space.name
+    ));
+    space.apply_raw(&space.dataset_yaml("class", "s3://x/", "  storageClassName: nowhere\n"));
+    let message = space.reason("dataset/bucket", "SourceAvailable", "BucketNotFound");
+    assert!(message.contains("no-such-bucket-here"), "{message}");
+    space.reason("dataset/dead", "SourceAvailable", "EndpointUnreachable");
+    let message = space.reason("dataset/local", "SourceAvailable", "SourceDenied");
+    assert!(message.contains("allowedNetworks"), "{message}");
+    let message = space.reason("dataset/file", "SourceAvailable", "SourceDenied");
+    assert!(message.contains("fileSources"), "{message}");
+    let message = space.reason("dataset/class", "Ready", "ClassNotFound");
+    assert!(message.contains("nowhere"), "{message}");
+}
+
+#[test]
+#[ignore = "needs the cluster"]
+fn an_empty_prefix_is_an_empty_version_with_a_warning() {
+    let space = Space::new("empty");
+    space.put(&[("elsewhere/a", "a")]);
+    space.dataset_with("d", &format!("s3://{}/nothing/", space.bucket.name()), "");
+    space.ready("d");
+    space.reason("dataset/d", "ContentComplete", "Empty");
+    assert_eq!(space.run("look", "d", "ls -A /data | wc -l").unwrap(), "0");
+}
+
+#[test]
+#[ignore = "needs the cluster"]
+fn odd_keys_are_counted_and_the_rest_is_readable() {
+    let space = Space::new("keys");
+    space.put(&[("plain.txt", "plain"), ("é/ü.txt", "umlaut"), ("empty.bin", ""), ("deep/a/b/c/d/e.txt", "deep")]);
+    let long = format!("{}.txt", "n".repeat(300));
+    space.put(&[(long.as_str(), "too long")]);
+    space.dataset("d");
+    space.ready("d");
+    let read = space.run(
+        "look",
+        "d",
+        "cd /data && find . -type f | sort && cat plain.txt é/ü.txt empty.bin deep/a/b/c/d/e.txt",
+    );
+    let read = read.unwrap();
+    assert!(read.ends_with("plainumlautdeep"), "{read}");
+    assert_eq!(read.lines().filter(|line| line.starts_with("./")).count(), 4, "{read}");
+    let version = space.value("dataset/d", ".status.currentVersion.name");
+    let skipped = space.value(&format!("datasetversion/{version}"), ".spec.skipped[*].reason");
+    assert_eq!(skipped, "NameTooLong");
+    space.reason("dataset/d", "ContentComplete", "KeysSkipped");
+}
+
+#[test]
+#[ignore = "needs the cluster"]
+fn a_replaced_object_is_an_error_its_neighbours_are_not_and_a_refresh_mends_it() {
+    let space = Space::new("replaced");
+    space.put(&[("a.txt", "first"), ("b.txt", "stays")]);
+    space.dataset("d");
+    space.ready("d");
+    space.put(&[("a.txt", "other")]);
+    let read = space.run("look", "d", "cat /data/a.txt; echo \"exit $?\"; cat /data/b.txt").unwrap();
+    assert!(read.contains("exit 1") && read.ends_with("stays") && !read.contains("other"), "{read}");
+    let message = space.reason("dataset/d", "SourceUnchanged", "ObjectChanged");
+    assert!(message.contains("refresh"), "{message}");
+    space.event("Dataset", "d", "pinned");
+    space.kubectl(&["patch", "dataset", "d", "--type=merge", "-p", r#"{"spec":{"refresh":{"manual":"1"}}}"#]).unwrap();
+    lab()
+        .kubectl
+        .wait(&space.name, "dataset/d", "jsonpath={.status.refresh.lastManual}=1", crate::lab::PATIENCE)
+        .unwrap();
+    assert_eq!(space.run("again", "d", "cat /data/a.txt /data/b.txt").unwrap(), "otherstays");
+    space.reason("dataset/d", "SourceUnchanged", "AsPinned");
+}
