@@ -1,1 +1,18 @@
-//! TODO
+//! Sources of datasets: where objects are listed and read. Nothing here knows Kubernetes, caches or files of a node.
+//!
+//! Every read is conditional on the pin that the listing gave, and every answer is compared with it: a source gives the right
+//! bytes or an error.
+
+mod config;
+mod credentials;
+mod error;
+mod policy;
+mod retry;
+mod source;
+
+pub use config::{Addressing, HttpFile, HttpOptions, Identity, PinBy, S3Options, SourceConfig};
+pub use credentials::{Credentials, NoCredentials, SecretKeys, SharedCredentials};
+pub use error::SourceError;
+pub use policy::SourcePolicy;
+pub use retry::{RetryPolicy, read_retrying};
+pub use source::{ByteStream, Listed, Source};
