@@ -1,10 +1,17 @@
 //! What a dataset version looks like on the wire and on disk: the extent table (which object lies where in the blob) and
 //! the EROFS image (which path points where into the blob). Pure data structures: no network, no async, no Kubernetes.
+//! Both formats are described byte by byte in `docs/formats.md`.
 
+mod checked_write;
 mod digest;
+mod erofs;
+mod extents;
+mod mapped;
 mod object;
 
 pub use digest::{Digest, DigestError};
+pub use erofs::{Files, ImageBuilder, ImageError, ImageFile, ImageReader, ImageSummary};
+pub use extents::{Extent, ExtentTable, Part, PinRef, TableBuilder, TableError, TableSummary};
 pub use object::{Object, Pin, PinKind, SourceId};
 
 /// Alignment of every extent in a blob, and the block size of the EROFS images, in bytes.
