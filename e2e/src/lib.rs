@@ -4,6 +4,7 @@
 //! [`tools`] builds and installs what is needed, [`cluster`] runs it, [`images`] puts container images into it,
 //! [`s3`] runs an object store beside it, and [`kube`] has what tests need to talk to it.
 
+pub mod bench;
 pub mod cluster;
 pub mod daemon;
 pub mod demo;

@@ -10,7 +10,7 @@ use granary_e2e::images::GranaryImage;
 use granary_e2e::paths::Paths;
 use granary_e2e::s3::{READER, S3};
 use granary_e2e::suite::{self, Part};
-use granary_e2e::{demo, progress, tools};
+use granary_e2e::{bench, demo, progress, tools};
 
 /// A real Kubernetes on this machine, and what Granary's end-to-end tests need besides.
 #[derive(Parser)]
@@ -35,6 +35,12 @@ enum Command {
         /// `down` stops the cluster and removes all that it made.
         #[arg(value_enum)]
         action: Option<DemoAction>,
+    },
+    /// Compare a mounted dataset with the disk and with peers.
+    Bench {
+        /// How often each row is measured.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
     },
     /// Run the tests.
     Test {
@@ -78,6 +84,7 @@ fn run(command: Command) -> Result<()> {
         Command::Cluster(command) => cluster(command, &paths),
         Command::Demo { action: None } => demo::run(&paths),
         Command::Demo { action: Some(DemoAction::Down) } => demo::down(&paths),
+        Command::Bench { rounds } => bench::run(&paths, rounds),
         Command::Test { parts } => suite::run(&paths, &parts),
         Command::Image => {
             let cluster = Cluster::running(&paths)?;
