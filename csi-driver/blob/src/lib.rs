@@ -1,1 +1,25 @@
-//! TODO
+//! The node's cache: one sparse file a blob, the presence of its parts, filling, eviction and the limits that hold before a
+//! fetch. It knows nothing of sources, FUSE or Kubernetes: bytes come through [`Origin`].
+//!
+//! A [`Pool`] is one directory with a size limit and a free-space floor. Each [`Blob`] in it is read by offset; parts that
+//! are absent are fetched once however many readers wait for them, checked, written to the sparse file and served from the
+//! page cache. The least recently used parts of all blobs of the pool make room; when nothing can, a part is served from a
+//! bounded buffer and dropped.
+#![allow(dead_code)]
+
+mod blob;
+mod budget;
+mod error;
+mod layout;
+mod origin;
+mod parts_map;
+mod pool;
+mod presence;
+mod stats;
+
+pub use blob::Blob;
+pub use budget::{PoolConfig, PoolUsage};
+pub use error::{PoolError, ReadError};
+pub use origin::{Origin, OriginError, OriginErrorKind};
+pub use pool::{BlobTag, BlobUsage, Pool};
+pub use stats::{BlobStats, ReadErrorCount};

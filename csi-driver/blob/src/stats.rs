@@ -1,0 +1,103 @@
+//! Counters of one blob, since it was opened.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+/// Different reasons that are counted apart; what comes later is counted as [`OTHER`].
+const MAX_REASONS: usize = 16;
+const OTHER: &str = "Other";
+
+/// What a blob's readers and its origin have moved since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlobStats {
+    /// Parts that a read found present.
+    pub hits: u64,
+    /// Parts that a read had to wait for.
+    pub misses: u64,
+    /// Bytes that came from the origin.
+    pub source_bytes: u64,
+    /// Requests made to the origin.
+    pub source_requests: u64,
+    /// Bytes given to readers.
+    pub served_bytes: u64,
+}
+
+/// How often reads failed for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadErrorCount {
+    /// The reason, a CamelCase word.
+    pub reason: String,
+    /// Reads that failed for it.
+    pub count: u64,
+    /// When the last of them did.
+    pub last: SystemTime,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) source_bytes: AtomicU64,
+    pub(crate) source_requests: AtomicU64,
+    pub(crate) served_bytes: AtomicU64,
+    errors: Mutex<Vec<ReadErrorCount>>,
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self) -> BlobStats {
+        BlobStats {
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+            source_bytes: self.source_bytes.load(Relaxed),
+            source_requests: self.source_requests.load(Relaxed),
+            served_bytes: self.served_bytes.load(Relaxed),
+        }
+    }
+
+    pub(crate) fn served(&self, parts: u64, bytes: u64) {
+        self.hits.fetch_add(parts, Relaxed);
+        self.served_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn failed(&self, reason: &str) {
+        let mut errors = self.errors.lock();
+        let known = |errors: &[ReadErrorCount], reason: &str| errors.iter().position(|e| e.reason == reason);
+        let reason = match known(&errors, reason) {
+            None if errors.len() >= MAX_REASONS - 1 => OTHER,
+            _ => reason,
+        };
+        let last = SystemTime::now();
+        match known(&errors, reason) {
+            Some(at) => {
+                errors[at].count += 1;
+                errors[at].last = last;
+            }
+            None => errors.push(ReadErrorCount { reason: reason.to_owned(), count: 1, last }),
+        }
+    }
+
+    pub(crate) fn errors(&self) -> Vec<ReadErrorCount> {
+        self.errors.lock().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_bounded() {
+        let counters = Counters::default();
+        for n in 0..100 {
+            counters.failed(&format!("Reason{n}"));
+            counters.failed("Reason3");
+        }
+        let errors = counters.errors();
+        assert_eq!(errors.len(), MAX_REASONS);
+        assert_eq!(errors.iter().map(|e| e.count).sum::<u64>(), 200);
+        assert_eq!(errors.iter().find(|e| e.reason == "Reason3").map(|e| e.count), Some(101));
+        assert_eq!(errors.iter().find(|e| e.reason == OTHER).map(|e| e.count), Some(85));
+    }
+}
