@@ -32,7 +32,8 @@ fn parse(text: &str) -> Option<u64> {
 
 /// What a suffix multiplies with, and what it divides by.
 fn factor(suffix: &str) -> Option<(u128, u128)> {
-    if let Some(exponent) = suffix.strip_prefix(['e', 'E']).filter(|exponent| !exponent.is_empty()) {
+    let is_number = |text: &&str| text.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c));
+    if let Some(exponent) = suffix.strip_prefix(['e', 'E']).filter(is_number) {
         let exponent: i32 = exponent.parse().ok().filter(|exponent: &i32| exponent.abs() <= 30)?;
         let power = 10u128.pow(exponent.unsigned_abs());
         return Some(if exponent < 0 { (1, power) } else { (power, 1) });
@@ -83,7 +84,7 @@ mod tests {
         ] {
             assert_eq!(bytes(&Quantity(text.to_owned())), Ok(number), "{text}");
         }
-        for text in ["", "Gi", "1.2.3", "-1", "1 Gi", "1GB", "1e", "."] {
+        for text in ["", "Gi", "1.2.3", "-1", "1 Gi", "1GB", "1e", "1ex", "."] {
             assert!(bytes(&Quantity(text.to_owned())).is_err(), "{text}");
         }
     }
