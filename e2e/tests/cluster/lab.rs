@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use granary_e2e::cluster::Cluster;
-use granary_e2e::images::PROBE;
 use granary_e2e::kube::Kubectl;
 use granary_e2e::paths::Paths;
 use granary_e2e::s3::{Bucket, Keys, READER, S3};
@@ -196,18 +195,6 @@ impl Space {
     /// Deletes an object and waits until it is gone.
     pub fn delete(&self, object: &str) {
         self.kubectl(&["delete", object, "--timeout=120s"]).unwrap();
-    }
-
-    /// Digest of all files, read by the probe through a claim.
-    pub fn digest(&self, pod: &str, claim: &str) -> Result<String> {
-        self.apply_raw(&format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {pod}, namespace: {}}}\nspec:\n  restartPolicy: Never\n  \
-             containers:\n  - {{name: main, image: {PROBE}, imagePullPolicy: Never, args: [digest, /data, --list], \
-             volumeMounts: [{{name: data, mountPath: /data}}]}}\n  volumes:\n  - name: data\n    {}\n",
-            self.name,
-            claim_volume(claim)
-        ));
-        self.log_of(pod)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod claims;
+mod docs;
 mod lab;
 mod lifecycle;
 mod restart;

@@ -1,4 +1,4 @@
-//! The cluster itself: what all other tests stand on. Needs a running one (`cluster up`).
+//! The cluster without Granary: what all other tests stand on. Needs a running one (`cluster up`).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -64,7 +64,8 @@ spec:
     args:
     - -c
     - |
-      until wget -q -T 2 -O - http://server.e2e-cluster.svc.cluster.local; do sleep 0.2; done
+      # Debian's static busybox crashes at wget's own -T.
+      until timeout 2 wget -q -O - http://server.e2e-machine.svc.cluster.local; do sleep 0.2; done
       echo "memory limit"; cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null
     resources: {{limits: {{memory: 64Mi}}}}
 "#
@@ -75,9 +76,9 @@ spec:
 #[ignore = "needs a cluster: cluster up"]
 async fn pods_run_and_reach_services_by_name_as_does_the_node() {
     let cluster = Cluster::running(&Paths::from_env().unwrap()).unwrap();
-    let namespace = Namespace::new(&cluster, "e2e-cluster");
+    let namespace = Namespace::new(&cluster, "e2e-machine");
     let kubectl = cluster.kubectl();
-    let yaml = manifests().replace("metadata: {name: ", "metadata: {namespace: e2e-cluster, name: ");
+    let yaml = manifests().replace("metadata: {name: ", "metadata: {namespace: e2e-machine, name: ");
     kubectl.apply(&yaml).unwrap();
 
     let pods: Api<Pod> = Api::namespaced(client(&cluster.kubeconfig()).await.unwrap(), namespace.1);
@@ -87,9 +88,9 @@ async fn pods_run_and_reach_services_by_name_as_does_the_node() {
     assert!(said.starts_with("served\n"), "{said}");
     assert!(said.contains("67108864"), "{said}");
 
-    let address = kubectl
-        .run(["get", "service", "server", "-n", namespace.1, "--output", "jsonpath={.spec.clusterIP}"])
-        .unwrap();
+    let address =
+        kubectl.run(["get", "service", "server", "-n", namespace.1, "--output", "jsonpath={.spec.clusterIP}"]).unwrap();
+    // The reader got its answer through the same rules, so they are in place.
     let mut stream = TcpStream::connect((address.as_str(), 80)).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
