@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{rules, schema};
 
-/// How nodes cache the Datasets of a class and what these may read. The operator keeps a StorageClass of the same name.
+/// The cache of a class, and what its Datasets may read.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "granary.dev",

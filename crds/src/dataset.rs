@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{patterns, rules, schema};
 
-/// Names data in object stores, on web servers or in directories; Granary turns it into immutable versions and into a claim of the
-/// Dataset's name that pods mount.
+/// What a dataset is made of, and which version of it pods get.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "granary.dev",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{patterns, rules, schema};
 
-/// Lets pods of other namespaces mount a Dataset of this namespace. Pods of its own namespace need no grant.
+/// Which dataset is granted to whom, and until when.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "granary.dev",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::{HttpOptions, S3Options, SourceIdentity};
 use crate::{patterns, rules, schema};
 
-/// One immutable version of a Dataset: what it contains, where it came from, and what the image store holds of it. Written by the operator.
+/// What a version contains. Immutable.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "granary.dev",

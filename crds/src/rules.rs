@@ -4,9 +4,16 @@
 
 use kube::core::Rule;
 
+use crate::names::DATASET_NAME_MAX;
+use crate::patterns;
+
 /// R1: the name of a Dataset.
 pub(crate) fn dataset_name() -> Rule {
-    Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message(
+    Rule::new(format!(
+        "self.metadata.name.size() <= {DATASET_NAME_MAX} && self.metadata.name.matches('{}')",
+        patterns::DNS_LABEL
+    ))
+    .message(
         "`metadata.name` must have at most 52 lower-case letters, digits and '-': it names the claim, its versions and its jobs",
     )
 }
@@ -49,9 +56,9 @@ pub(crate) fn no_query() -> Rule {
         .field_path(".uri")
 }
 
-/// R7: a relative path. The pattern is that of [`crate::patterns::RELATIVE_PATH`], as a CEL string.
+/// R7: a relative path. The pattern is that of [`patterns::RELATIVE_PATH`], as a CEL string.
 pub(crate) fn relative_path() -> Rule {
-    let pattern = crate::patterns::RELATIVE_PATH.replace('\\', r"\\");
+    let pattern = patterns::RELATIVE_PATH.replace('\\', r"\\");
     Rule::new(format!("self.matches('{pattern}')"))
         .message("must be a relative path such as 'train/images', without '.', '..' or empty parts")
 }
@@ -103,6 +110,7 @@ pub(crate) fn fixed_secret() -> Rule {
         "`spec.credentials.secretRef` must not change once the claim exists: put the new keys into the same Secret, \
          or create another Dataset",
     )
+    .field_path(".spec.credentials.secretRef")
 }
 
 fn fixed(advice: &str) -> Rule {

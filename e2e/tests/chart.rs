@@ -9,6 +9,35 @@ use granary_e2e::tools::Tools;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Paths of all values that a schema or a values file names, without what is the user's own below them.
+fn paths(prefix: &str, members: &Value, below: &impl Fn(&Value) -> Option<&Value>, found: &mut Vec<String>) {
+    for (name, member) in members.as_object().into_iter().flatten() {
+        let path = format!("{prefix}.{name}");
+        match below(member).filter(|members| members.as_object().is_some_and(|members| !members.is_empty())) {
+            Some(members) => paths(&path, members, below, found),
+            None => found.push(path),
+        }
+    }
+}
+
+#[test]
+fn every_value_has_a_default_and_a_comment() {
+    let chart = checkout().join("charts/granary");
+    let text = std::fs::read_to_string(chart.join("values.yaml")).unwrap();
+    let schema: Value =
+        serde_json::from_str(&std::fs::read_to_string(chart.join("values.schema.json")).unwrap()).unwrap();
+    let values: Value = serde_norway::from_str(&text).unwrap();
+    let mut known = Vec::new();
+    paths("", &schema["properties"], &|member| member.get("properties"), &mut known);
+    for path in known.iter().filter(|path| *path != ".global" && !path.contains(".resources.")) {
+        let pointer = path.replace('.', "/");
+        assert!(values.pointer(&pointer).is_some(), "values.yaml does not show {path}");
+    }
+    for block in text.split("\n\n").skip(1) {
+        assert!(block.contains("# "), "no comment in:\n{block}");
+    }
+}
+
 /// The helm of the end-to-end tests, or the one of the machine.
 fn helm() -> Command {
     let built = Tools::locate(&Paths::from_env().unwrap()).helm();
