@@ -7,6 +7,7 @@ mod docs;
 mod lab;
 mod lifecycle;
 mod restart;
+mod sanity;
 mod sources;
 mod validation;
 mod versions;
