@@ -1,1 +1,17 @@
-//! TODO
+//! The kernel's side of Granary: loop devices, one FUSE file a blob, EROFS mounts, and what a restart makes of them. Nothing
+//! here knows Kubernetes.
+//!
+//! A version is one EROFS superblock on two read-only loop devices, one over its image and one over the blob's FUSE file,
+//! mounted at a private place; each target is a bind mount of that.
+
+mod error;
+mod manifest;
+mod probe;
+mod report;
+mod server;
+
+pub use error::ServeError;
+pub use manifest::{ArtifactError, ArtifactStore, VersionManifest};
+pub use probe::Layout;
+pub use report::{DatasetReport, Report};
+pub use server::{Server, ServerConfig};
