@@ -44,11 +44,6 @@ impl<'a, W: Write> DigestWriter<'a, W> {
         Ok(())
     }
 
-    /// Bytes written so far.
-    pub(crate) fn position(&self) -> u64 {
-        self.bytes
-    }
-
     /// Hands over what is buffered and returns digest and length.
     pub(crate) fn finish(mut self) -> io::Result<(Digest, u64)> {
         self.drain()?;

@@ -10,7 +10,9 @@ mod mapped;
 mod object;
 
 pub use digest::{Digest, DigestError};
-pub use erofs::{Files, ImageBuilder, ImageError, ImageFile, ImageReader, ImageSummary};
+pub use erofs::{
+    Files, ImageBuilder, ImageError, ImageFile, ImageReader, ImageSummary, MAX_NAME_BYTES, MAX_PATH_BYTES, is_file_path,
+};
 pub use extents::{Extent, ExtentTable, Part, PinRef, TableBuilder, TableError, TableSummary};
 pub use object::{Object, Pin, PinKind, SourceId};
 

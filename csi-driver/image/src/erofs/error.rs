@@ -30,6 +30,14 @@ pub enum ImageError {
     /// A file's place is not a whole number of blocks, or not within the blob.
     #[error("'{0}' lies outside of the blob")]
     Place(String),
+    /// The blob ends before the last file does, or within a block.
+    #[error("a blob of {blob_bytes} bytes cannot hold the files: they need {needed} bytes, and whole blocks")]
+    BlobLength {
+        /// What was given.
+        blob_bytes: u64,
+        /// Where the last file ends.
+        needed: u64,
+    },
     /// There are more files, names or blocks than an image can hold.
     #[error("the dataset is too large for one image: split it with include, exclude or several datasets")]
     TooLarge,

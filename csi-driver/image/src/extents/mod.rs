@@ -7,8 +7,6 @@ mod builder;
 mod error;
 mod format;
 mod table;
-#[cfg(test)]
-mod tests;
 
 pub use builder::{TableBuilder, TableSummary};
 pub use error::TableError;
