@@ -5,7 +5,11 @@
 //! mounted at a private place; each target is a bind mount of that.
 
 mod error;
+mod fuse_file;
+mod loop_sys;
+mod loops;
 mod manifest;
+mod mountinfo;
 mod probe;
 mod report;
 mod server;
