@@ -1,1 +1,3 @@
+//! `granary-csi`
+
 fn main() {}

@@ -1,0 +1,58 @@
+//! What the node's readiness and its NodeCache say about it.
+
+use std::sync::Arc;
+
+use granary_crds::conditions::reasons;
+use tokio::sync::watch;
+
+use crate::grpc::registration::Registered;
+use crate::mounter::Mounter;
+
+/// Whether the node mounts datasets, from what each part of it knows.
+#[derive(Clone)]
+pub struct Health {
+    mounter: Arc<dyn Mounter>,
+    registered: watch::Receiver<Registered>,
+    caches: watch::Receiver<Option<String>>,
+}
+
+/// Why the node does not mount datasets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// A reason of the condition Ready of a NodeCache.
+    pub reason: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Health {
+    /// Health of the node that mounts by `mounter`; `caches` is what is wrong with the caches of the classes.
+    pub fn new(
+        mounter: Arc<dyn Mounter>,
+        registered: watch::Receiver<Registered>,
+        caches: watch::Receiver<Option<String>>,
+    ) -> Self {
+        Self { mounter, registered, caches }
+    }
+
+    /// Trouble of the node itself, for its NodeCache.
+    pub fn trouble(&self) -> Option<Trouble> {
+        if let Err(message) = self.mounter.support() {
+            return Some(Trouble { reason: reasons::KERNEL_UNSUPPORTED, message });
+        }
+        let message = self.caches.borrow().clone()?;
+        Some(Trouble { reason: reasons::CACHE_UNAVAILABLE, message })
+    }
+
+    /// Why pods cannot use this node now, for the readiness probe.
+    pub fn unready(&self) -> Option<String> {
+        if let Some(trouble) = self.trouble() {
+            return Some(format!("{}: {}", trouble.reason, trouble.message));
+        }
+        match &*self.registered.borrow() {
+            Registered::Yes => None,
+            Registered::Waiting => Some("the kubelet has not registered the driver yet".to_owned()),
+            Registered::No(error) => Some(format!("the kubelet refused to register the driver: {error}")),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The node's own report: its NodeCache. Nodes write nothing else; the operator draws conclusions from it.
+
+use std::time::Duration;
+
+use granary_crds::conditions::{reasons, types};
+use granary_crds::{Condition, NodeCacheStatus, Time};
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::cluster::Cluster;
+use crate::health::{Health, Trouble};
+use crate::mounter::Mounter;
+
+/// A change is reported at most this often; and a change that nobody has told of is found after this long.
+pub const SHORTEST: Duration = Duration::from_secs(15);
+/// Without a change, the report is written this often, to show that the node lives.
+pub const LONGEST: Duration = Duration::from_secs(300);
+
+/// Most datasets of a report, as the schema has it.
+const DATASETS_MAX: usize = 512;
+/// Most versions of a dataset, as the schema has it.
+const VERSIONS_MAX: usize = 64;
+
+/// Reports for as long as it is polled. `changed` makes it look at once, if the last report is old enough.
+pub async fn report(cluster: &dyn Cluster, mounter: &dyn Mounter, health: &Health, changed: &Notify) {
+    let mut last: Option<(NodeCacheStatus, Instant)> = None;
+    loop {
+        let now = Instant::now();
+        let (reported, at) = last.as_ref().map(|(status, at)| (status, *at)).unzip();
+        let status = status(mounter, health.trouble(), reported, Timestamp::now());
+        let old = at.is_none_or(|at| now.duration_since(at) >= LONGEST);
+        if old || reported.is_none_or(|reported| !same(reported, &status)) {
+            match cluster.put_node_cache(&status).await {
+                Ok(()) => last = Some((status, now)),
+                // What could not be written now is still news at the next look.
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        sleep_until(now + SHORTEST).await;
+        // Nothing new: look again after as long, for what nobody tells of, such as bytes that were cached.
+        let _timed_out = timeout_at(now + 2 * SHORTEST, changed.notified()).await;
+    }
+}
+
+/// The report of this moment. `reported` is the last one, whose conditions keep their time of transition.
+pub fn status(
+    mounter: &dyn Mounter,
+    trouble: Option<Trouble>,
+    reported: Option<&NodeCacheStatus>,
+    now: Timestamp,
+) -> NodeCacheStatus {
+    let mut report = mounter.report();
+    report.pools.sort_by(|a, b| a.class_name.cmp(&b.class_name));
+    // What is in use comes first, should there be too many.
+    report.datasets.sort_by(|a, b| (a.versions.is_empty(), &a.uid).cmp(&(b.versions.is_empty(), &b.uid)));
+    report.datasets.truncate(DATASETS_MAX);
+    for dataset in &mut report.datasets {
+        dataset.versions.sort_by(|a, b| a.name.cmp(&b.name));
+        dataset.versions.truncate(VERSIONS_MAX);
+        dataset.read_errors.sort_by(|a, b| a.reason.cmp(&b.reason));
+    }
+    NodeCacheStatus {
+        report_time: Some(Time(now)),
+        layout: mounter.support().ok(),
+        pools: report.pools,
+        datasets: report.datasets,
+        conditions: vec![ready(trouble, reported, now)],
+        ..NodeCacheStatus::default()
+    }
+}
+
+fn ready(trouble: Option<Trouble>, reported: Option<&NodeCacheStatus>, now: Timestamp) -> Condition {
+    let (status, reason, message) = match trouble {
+        None => ("True", reasons::SERVING, "the node mounts datasets".to_owned()),
+        Some(trouble) => ("False", trouble.reason, trouble.message),
+    };
+    let before =
+        reported.and_then(|reported| reported.conditions.iter().find(|condition| condition.type_ == types::READY));
+    let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    Condition {
+        type_: types::READY.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: None,
+        last_transition_time: since.unwrap_or(Time(now)),
+    }
+}
+
+/// Whether two reports say the same, apart from when.
+fn same(a: &NodeCacheStatus, b: &NodeCacheStatus) -> bool {
+    let timeless = |status: &NodeCacheStatus| NodeCacheStatus { report_time: None, ..status.clone() };
+    timeless(a) == timeless(b)
+}

@@ -1,0 +1,50 @@
+//! Probes and metrics.
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use granary_csi_driver::proto::registration::RegistrationStatus;
+use tower::ServiceExt;
+
+use crate::driver::Driver;
+
+async fn get(driver: &Driver, path: &str) -> (StatusCode, String) {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let response = driver.parts.router().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn readiness_waits_for_the_kubelet_and_liveness_does_not() {
+    let driver = Driver::start().await;
+    assert_eq!(get(&driver, "/healthz").await.0, StatusCode::OK);
+    assert_eq!(get(&driver, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let status = RegistrationStatus { plugin_registered: true, error: String::new() };
+    driver.registration().await.notify_registration_status(status).await.unwrap();
+    assert_eq!(get(&driver, "/readyz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_have_the_cache_and_the_outcomes() {
+    let driver = Driver::start().await;
+    driver.publish(driver.request("a")).await.unwrap();
+    driver.publish(driver.request_with("b", &[("uid", "")])).await.unwrap_err();
+    let (status, text) = get(&driver, "/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    for line in [
+        "granary_node_operation_duration_seconds_count{operation=\"publish\",code=\"OK\"} 1",
+        "granary_node_operation_duration_seconds_count{operation=\"publish\",code=\"INVALID_ARGUMENT\"} 1",
+        "granary_node_cache_hits_total 7",
+        "granary_node_cache_misses_total 3",
+        "granary_node_source_read_bytes_total 4096",
+        "granary_node_source_requests_total 2",
+        "granary_node_served_bytes_total 8192",
+        "granary_node_cache_used_bytes{class=\"granary\"} 40",
+        "granary_node_cache_limit_bytes{class=\"granary\"} 100",
+        "granary_node_cache_filesystem_free_bytes{class=\"granary\"} 1000",
+        "granary_node_build_info{version=",
+    ] {
+        assert!(text.contains(line), "'{line}' is not in:\n{text}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The driver as its kubelet sees it: gRPC over a Unix socket, with a cluster and a data plane that the tests control.
+
+mod cluster;
+mod driver;
+mod mounter;
+
+mod access;
+mod concurrency;
+mod http;
+mod identity;
+mod publish;
+mod registration;
