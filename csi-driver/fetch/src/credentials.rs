@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 /// The keys and values of a Secret. Formatting shows names only, never a value.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,16 @@ impl SecretKeys {
     /// The value of `key` for the source called `name`: its own (`name.key`) comes before the common one.
     pub fn get(&self, name: Option<&str>, key: &str) -> Option<&str> {
         name.and_then(|name| self.0.get(&format!("{name}.{key}"))).or_else(|| self.0.get(key)).map(String::as_str)
+    }
+
+    /// The value of `key` from the same place as `beside`: parts of one credential are never mixed from two.
+    pub fn get_beside(&self, name: Option<&str>, beside: &str, key: &str) -> Option<&str> {
+        let name = name.filter(|name| self.0.contains_key(&format!("{name}.{beside}")));
+        match name {
+            Some(name) => self.0.get(&format!("{name}.{key}")),
+            None => self.0.get(key),
+        }
+        .map(String::as_str)
     }
 
     /// Whether there is no key at all.
@@ -87,6 +97,27 @@ impl Credentials for SharedCredentials {
     }
 }
 
+/// Something that is made from the keys, such as a client that trusts `ca.crt`: made again when the keys have changed.
+#[derive(Debug)]
+pub(crate) struct PerKeys<T>(ArcSwapOption<(Arc<SecretKeys>, T)>);
+
+impl<T: Clone> PerKeys<T> {
+    pub(crate) fn new() -> Self {
+        Self(ArcSwapOption::empty())
+    }
+
+    pub(crate) fn get<E>(&self, keys: Arc<SecretKeys>, make: impl FnOnce(&SecretKeys) -> Result<T, E>) -> Result<T, E> {
+        if let Some(made) = &*self.0.load()
+            && (Arc::ptr_eq(&made.0, &keys) || made.0 == keys)
+        {
+            return Ok(made.1.clone());
+        }
+        let made = make(&keys)?;
+        self.0.store(Some(Arc::new((keys, made.clone()))));
+        Ok(made)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +135,23 @@ mod tests {
         assert_eq!(keys().get(Some("clips"), "AWS_ACCESS_KEY_ID"), Some("common-value"));
         assert_eq!(keys().get(None, "AWS_ACCESS_KEY_ID"), Some("common-value"));
         assert_eq!(keys().get(None, "AWS_SECRET_ACCESS_KEY"), None);
+    }
+
+    #[test]
+    fn one_credential_is_not_mixed_from_two() {
+        let mut all = keys();
+        all.0.insert("AWS_SESSION_TOKEN".to_owned(), "common-value".to_owned());
+        let token = |name| all.get_beside(name, "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN");
+        assert_eq!(token(Some("labels")), None);
+        assert_eq!(token(Some("clips")), Some("common-value"));
+    }
+
+    #[test]
+    fn what_is_made_from_keys_is_made_again_with_others() {
+        let per_keys = PerKeys::new();
+        let count = |keys: SecretKeys| per_keys.get::<()>(Arc::new(keys), |keys| Ok(keys.names().count()));
+        assert_eq!((count(keys()), count(SecretKeys::default()), count(keys())), (Ok(2), Ok(0), Ok(2)));
+        per_keys.get::<()>(Arc::new(keys()), |_| panic!("the keys are the same")).unwrap();
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::SecretKeys;
+
 /// Why a source could not be listed or read. Messages say what to do next and never hold a credential.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,7 +17,9 @@ pub enum SourceError {
         message: String,
     },
     /// The Secret that the Dataset names is not there.
-    #[error("there is no Secret for source '{uri}': create the Secret that spec.credentials.secretRef names, or set identity: Anonymous")]
+    #[error(
+        "there is no Secret for source '{uri}': create the Secret that spec.credentials.secretRef names, or set identity: Anonymous"
+    )]
     SecretNotFound {
         /// The source.
         uri: String,
@@ -31,7 +35,9 @@ pub enum SourceError {
         found: String,
     },
     /// The source refused the request for want of rights.
-    #[error("source '{uri}' refused the request ({detail}): check the keys in the Secret, and that they may list and read this place")]
+    #[error(
+        "source '{uri}' refused the request ({detail}): check the keys in the Secret, and that they may list and read this place"
+    )]
     CredentialsRejected {
         /// The source.
         uri: String,
@@ -45,7 +51,9 @@ pub enum SourceError {
         uri: String,
     },
     /// No connection could be made.
-    #[error("source '{uri}' cannot be reached ({detail}): check the endpoint, name resolution, network policies, and ca.crt of the Secret if it has its own authority")]
+    #[error(
+        "source '{uri}' cannot be reached ({detail}): check the endpoint, name resolution, network policies, and ca.crt of the Secret if it has its own authority"
+    )]
     EndpointUnreachable {
         /// The source.
         uri: String,
@@ -69,7 +77,9 @@ pub enum SourceError {
         message: String,
     },
     /// The object is another than the pinned one.
-    #[error("'{key}' of source '{uri}' is no longer the object that was pinned ({detail}): refresh the Dataset to get a version with the new object")]
+    #[error(
+        "'{key}' of source '{uri}' is no longer the object that was pinned ({detail}): refresh the Dataset to get a version with the new object"
+    )]
     ObjectChanged {
         /// The source.
         uri: String,
@@ -79,7 +89,9 @@ pub enum SourceError {
         detail: String,
     },
     /// The object is gone.
-    #[error("'{key}' of source '{uri}' does not exist: refresh the Dataset if it was deleted on purpose, or write '{uri}/' if a directory was meant")]
+    #[error(
+        "'{key}' of source '{uri}' does not exist: refresh the Dataset if it was deleted on purpose, or write '{uri}/' if a directory was meant"
+    )]
     ObjectNotFound {
         /// The source.
         uri: String,
@@ -103,7 +115,9 @@ pub enum SourceError {
         detail: String,
     },
     /// The answer is not what was asked for.
-    #[error("source '{uri}' gave a wrong answer for '{key}' ({detail}): its bytes were not used; the server must honour Range and If-Match requests")]
+    #[error(
+        "source '{uri}' gave a wrong answer for '{key}' ({detail}): its bytes were not used; the server must honour Range and If-Match requests"
+    )]
     BadAnswer {
         /// The source.
         uri: String,
@@ -138,7 +152,10 @@ impl SourceError {
     /// moment after a key was rotated, and in the middle of an object also when they are overloaded.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::EndpointUnreachable { .. } | Self::Timeout { .. } | Self::Unavailable { .. } | Self::BadAnswer { .. } => true,
+            Self::EndpointUnreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Unavailable { .. }
+            | Self::BadAnswer { .. } => true,
             Self::Invalid { .. }
             | Self::SecretNotFound { .. }
             | Self::SecretKeysMissing { .. }
@@ -160,11 +177,26 @@ impl SourceError {
         Self::Invalid { uri: uri.to_owned(), message: message.into() }
     }
 
+    /// Some of the keys wanted are not in the Secret, or there is no Secret at all.
+    pub(crate) fn keys_missing(uri: &str, keys: &SecretKeys, wanted: &[(&str, Option<&str>)]) -> Self {
+        let uri = uri.to_owned();
+        if keys.is_empty() {
+            return Self::SecretNotFound { uri };
+        }
+        let missing = wanted.iter().filter(|(_, value)| value.is_none()).map(|&(key, _)| key.to_owned()).collect();
+        Self::SecretKeysMissing { uri, missing, found: keys.to_string() }
+    }
+
     pub(crate) fn denied(uri: &str, message: impl Into<String>) -> Self {
         Self::SourceDenied { uri: uri.to_owned(), message: message.into() }
     }
 
     pub(crate) fn address_denied(uri: &str, address: IpAddr) -> Self {
-        Self::denied(uri, format!("the address {address} means this machine, its link or a metadata service; an administrator can allow it in sourcePolicy.allowedNetworks of the DataStorageClass"))
+        Self::denied(
+            uri,
+            format!(
+                "the address {address} means this machine, its link or a metadata service; an administrator can allow it in sourcePolicy.allowedNetworks of the DataStorageClass"
+            ),
+        )
     }
 }

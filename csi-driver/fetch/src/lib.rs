@@ -6,9 +6,18 @@
 mod config;
 mod credentials;
 mod error;
+mod file;
+mod glob;
+mod http;
+mod object_store;
 mod policy;
+mod refusal;
 mod retry;
+mod s3;
 mod source;
+mod transport;
+mod uri;
+mod verify;
 
 pub use config::{Addressing, HttpFile, HttpOptions, Identity, PinBy, S3Options, SourceConfig};
 pub use credentials::{Credentials, NoCredentials, SecretKeys, SharedCredentials};

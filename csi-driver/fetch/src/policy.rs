@@ -22,7 +22,12 @@ pub struct SourcePolicy {
 impl SourcePolicy {
     /// Everything is allowed: for a user's own command line, which has no rights but the user's.
     pub fn unrestricted() -> Self {
-        Self { file_roots: vec![PathBuf::from("/")], ambient: true, allowed_networks: Vec::new(), allow_all_networks: true }
+        Self {
+            file_roots: vec![PathBuf::from("/")],
+            ambient: true,
+            allowed_networks: Vec::new(),
+            allow_all_networks: true,
+        }
     }
 
     /// Whether a connection to `address` is allowed. Refused are addresses that mean this machine or its link, above all the
@@ -30,7 +35,9 @@ impl SourcePolicy {
     pub fn allows(&self, address: IpAddr) -> bool {
         // An IPv4 address in IPv6 clothes reaches the same host.
         let address = address.to_canonical();
-        self.allow_all_networks || !is_local(address) || self.allowed_networks.iter().any(|network| network.contains(&address))
+        self.allow_all_networks
+            || !is_local(address)
+            || self.allowed_networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -42,7 +49,9 @@ fn is_local(address: IpAddr) -> bool {
         return true;
     }
     match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0 || v4.is_broadcast() || v4.is_multicast(),
+        IpAddr::V4(v4) => {
+            v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0 || v4.is_broadcast() || v4.is_multicast()
+        }
         IpAddr::V6(v6) => {
             let segments = v6.segments();
             // ::a.b.c.d (deprecated) and 64:ff9b::a.b.c.d (NAT64) carry an IPv4 address that a translator would reach.
@@ -68,13 +77,31 @@ mod tests {
     fn refuses_addresses_that_mean_this_machine_or_its_link() {
         let policy = SourcePolicy::default();
         for address in [
-            "127.0.0.1", "127.8.8.8", "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192",
-            "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "ff02::1", "fd00:ec2::254", "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254", "::7f00:1", "64:ff9b::a9fe:a9fe",
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.170.2",
+            "100.100.100.200",
+            "192.0.0.192",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::7f00:1",
+            "64:ff9b::a9fe:a9fe",
         ] {
             assert!(!allowed(&policy, address), "{address}");
         }
-        for address in ["10.0.0.1", "192.168.1.1", "100.64.0.1", "93.184.216.34", "2001:db8::1", "fd12::1", "64:ff9b::a00:1"] {
+        for address in
+            ["10.0.0.1", "192.168.1.1", "100.64.0.1", "93.184.216.34", "2001:db8::1", "fd12::1", "64:ff9b::a00:1"]
+        {
             assert!(allowed(&policy, address), "{address}");
         }
     }

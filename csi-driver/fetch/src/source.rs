@@ -1,12 +1,22 @@
 //! A source that is open: what the rest of Granary uses.
 
-use std::{ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use granary_image::Pin;
 
-use crate::{Credentials, SourceConfig, SourceError, SourcePolicy};
+use crate::{
+    Credentials, Identity, SourceConfig, SourceError, SourcePolicy,
+    credentials::PerKeys,
+    file::FileSource,
+    glob::KeyFilter,
+    http::HttpSource,
+    object_store::Signed,
+    s3,
+    uri::{Location, Place, has_dot_segments},
+    verify::Wanted,
+};
 
 /// Bytes of an object in order.
 pub type ByteStream = BoxStream<'static, Result<Bytes, SourceError>>;
@@ -25,13 +35,56 @@ pub struct Listed {
 /// An open source. Opening makes no request.
 pub struct Source {
     config: SourceConfig,
+    filter: KeyFilter,
+    object_name: Option<String>,
+    backend: Backend,
+}
+
+enum Backend {
+    S3 {
+        bucket: String,
+        place: Place,
+        credentials: Arc<dyn Credentials>,
+        policy: Arc<SourcePolicy>,
+        signed: PerKeys<Signed>,
+    },
+    Http(HttpSource),
+    File(FileSource),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Source {
     /// Checks the configuration against the policy. A missing key is found at the first request, since a Secret can come later.
-    pub fn open(config: &SourceConfig, credentials: Arc<dyn Credentials>, policy: Arc<SourcePolicy>) -> Result<Arc<Self>, SourceError> {
-        let _ = (credentials, policy);
-        Ok(Arc::new(Self { config: config.clone() }))
+    pub fn open(
+        config: &SourceConfig,
+        credentials: Arc<dyn Credentials>,
+        policy: Arc<SourcePolicy>,
+    ) -> Result<Arc<Self>, SourceError> {
+        let location = Location::parse(&config.uri)?;
+        if config.identity == Identity::Ambient && !policy.ambient {
+            return Err(SourceError::denied(
+                &config.uri,
+                "identity: Ambient needs sourcePolicy.ambientIdentity: Allow in the DataStorageClass; or put keys into a Secret",
+            ));
+        }
+        let filter = KeyFilter::new(config)?;
+        let object_name = location.object_name();
+        let backend = match location {
+            Location::S3 { bucket, place } => {
+                s3::check(config, &bucket)?;
+                Backend::S3 { bucket, place, credentials, policy, signed: PerKeys::new() }
+            }
+            Location::Http { url, directory } => {
+                Backend::Http(HttpSource::open(config, url, directory, credentials, policy)?)
+            }
+            Location::File { path } => Backend::File(FileSource::open(&config.uri, &path, &policy)?),
+        };
+        Ok(Arc::new(Self { config: config.clone(), filter, object_name, backend }))
     }
 
     /// What it was opened with.
@@ -39,16 +92,75 @@ impl Source {
         &self.config
     }
 
+    /// The file name for the key "", when the URI names an object itself: the last part of the URI.
+    pub fn object_name(&self) -> Option<&str> {
+        self.object_name.as_deref()
+    }
+
     /// All objects that `include` and `exclude` let through, in the source's order, with constant memory. Keys are raw: they
     /// may be no file names. Ends after the first error.
     pub fn list(&self) -> BoxStream<'_, Result<Listed, SourceError>> {
-        futures::stream::empty().boxed()
+        let all = match &self.backend {
+            Backend::S3 { place, .. } => self.list_s3(place),
+            Backend::Http(http) => http.list().boxed(),
+            Backend::File(file) => file.list().boxed(),
+        };
+        all.try_filter(|listed| futures::future::ready(self.filter.lets_through(self.name_of(&listed.key)))).boxed()
     }
 
     /// Bytes `range` of the object `key`, if it still is what `pin` and `size` say. The stream yields exactly
     /// `range.end - range.start` bytes or ends with an error. Nothing is tried twice: see [`read_retrying`](crate::read_retrying).
     pub async fn read(&self, key: &str, pin: &Pin, size: u64, range: Range<u64>) -> Result<ByteStream, SourceError> {
-        let _ = (key, pin, size, range);
-        Ok(futures::stream::empty().boxed())
+        if range.end > size || range.start > range.end {
+            return Err(SourceError::invalid(
+                &self.config.uri,
+                format!("there are no bytes {}..{} in an object of {size}", range.start, range.end),
+            ));
+        }
+        if range.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let wanted = Wanted { key: key.to_owned(), pin: pin.clone(), size, range };
+        match &self.backend {
+            Backend::S3 { place, .. } => {
+                let path = match place {
+                    Place::Prefix(prefix) => format!("{prefix}{key}"),
+                    Place::Object(object) => object.clone(),
+                };
+                // On its way a URL with such parts is shortened, and then means another object.
+                if path.starts_with('/') || has_dot_segments(&path) {
+                    return Err(SourceError::invalid(
+                        &self.config.uri,
+                        format!("the key '{}' cannot be read", path.escape_debug()),
+                    ));
+                }
+                self.signed()?.read(&path, wanted).await
+            }
+            Backend::Http(http) => http.read(wanted).await,
+            Backend::File(file) => file.read(wanted).await,
+        }
+    }
+
+    fn name_of<'a>(&'a self, key: &'a str) -> &'a str {
+        if key.is_empty() { self.object_name.as_deref().unwrap_or_default() } else { key }
+    }
+
+    fn list_s3<'a>(&'a self, place: &'a Place) -> BoxStream<'a, Result<Listed, SourceError>> {
+        let pin_by = self.config.s3.pin_by;
+        match (self.signed(), place) {
+            (Err(error), _) => stream::iter([Err(error)]).boxed(),
+            (Ok(signed), Place::Prefix(prefix)) => signed.list(prefix.clone(), pin_by).boxed(),
+            (Ok(signed), Place::Object(key)) => stream::once(signed.stat(key, pin_by)).boxed(),
+        }
+    }
+
+    /// The service with the keys as they are now.
+    fn signed(&self) -> Result<Signed, SourceError> {
+        match &self.backend {
+            Backend::S3 { bucket, credentials, policy, signed, .. } => {
+                signed.get(credentials.current(), |keys| s3::signed(&self.config, bucket, keys, policy))
+            }
+            Backend::Http(_) | Backend::File(_) => Err(SourceError::invalid(&self.config.uri, "it is no object store")),
+        }
     }
 }

@@ -1,0 +1,191 @@
+//! Listing and reading through any HTTP service of OpenDAL.
+//!
+//! OpenDAL's service is used below its operator: the operator normalises paths (it trims spaces and joins slashes), and keys
+//! are literal here. A read's request is caught when OpenDAL has signed it, and sent by ourselves (see `transport`).
+
+use std::sync::{Arc, Mutex};
+
+use futures::{Stream, stream};
+use granary_image::{Pin, PinKind};
+use http::{Request, Response};
+use opendal::{
+    Buffer, BytesRange, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter, Metadata, OperationContext,
+    options::{ListOptions, ReadOptions, StatOptions},
+    raw::{OpList, OpRead, OpReader, OpStat, Operation, Servicer},
+};
+
+use crate::{ByteStream, Listed, PinBy, SourceError, refusal::refusal, transport::Transport, verify::Wanted};
+
+/// Largest answer to a request about many objects. A page of 1,000 keys of 1,024 bytes has under 2 MiB.
+const MAX_ANSWER: usize = 32 << 20;
+
+/// A service with the keys that it signs with, and how its requests are sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Signed {
+    pub(crate) service: Servicer,
+    pub(crate) transport: Transport,
+    /// For requests that get the machine's own credentials.
+    pub(crate) machine: Option<Transport>,
+}
+
+impl Signed {
+    /// All objects below `prefix`, page by page.
+    pub(crate) fn list(
+        self,
+        prefix: String,
+        pin_by: PinBy,
+    ) -> impl Stream<Item = Result<Listed, SourceError>> + Send + 'static {
+        // With `deleted` OpenDAL lists versions, but of each key only the latest.
+        let options = ListOptions { recursive: true, deleted: pin_by == PinBy::VersionID, ..Default::default() };
+        let path = if prefix.is_empty() { "/" } else { &prefix };
+        let context = self.context(None);
+        let lister = self.service.list_dyn(&context, path, OpList::from(options)).map_err(|error| self.failure(error));
+        stream::try_unfold((lister, prefix, self), move |(lister, prefix, signed)| async move {
+            let mut lister = lister?;
+            loop {
+                let Some(entry) = lister.next_dyn().await.map_err(|error| signed.failure(error))? else {
+                    return Ok(None);
+                };
+                let (path, metadata) = entry.into_parts();
+                let Some(key) = path.strip_prefix(&prefix) else {
+                    let detail = "the listing has a key that does not start with the prefix".to_owned();
+                    return Err(SourceError::Unavailable { uri: signed.transport.uri().to_owned(), detail });
+                };
+                // The key that is the prefix itself marks the directory; it is no object below it.
+                if key.is_empty() || metadata.is_deleted() {
+                    continue;
+                }
+                let listed = listed(key.to_owned(), &metadata, pin_by);
+                return Ok(Some((listed, (Ok(lister), prefix, signed))));
+            }
+        })
+    }
+
+    /// The one object that the URI names.
+    pub(crate) async fn stat(self, key: &str, pin_by: PinBy) -> Result<Listed, SourceError> {
+        let context = self.context(None);
+        let found = self.service.stat_dyn(&context, key, OpStat::from(StatOptions::default())).await;
+        let metadata = found.map_err(|error| self.failure(error))?.into_metadata();
+        Ok(listed(String::new(), &metadata, pin_by))
+    }
+
+    /// Reads from the object at `path`; `wanted.key` is for messages.
+    pub(crate) async fn read(self, path: &str, wanted: Wanted) -> Result<ByteStream, SourceError> {
+        let caught = Arc::new(Mutex::new(None));
+        let context = self.context(Some(caught.clone()));
+        let mut options = ReadOptions::default();
+        match wanted.pin.kind {
+            PinKind::VersionId => options.version = Some(wanted.pin.value.clone()),
+            PinKind::ETag => options.if_match = Some(wanted.pin.value.clone()),
+            PinKind::ModificationTime | PinKind::SizeOnly => {}
+        }
+        let (_, args, _): (BytesRange, OpRead, OpReader) = options.into();
+        let range = BytesRange::new(wanted.range.start, Some(wanted.range.end - wanted.range.start));
+        let reader = self.service.read_dyn(&context, path, args).map_err(|error| self.failure(error))?;
+        reader.open_dyn(range).await.map_err(|error| self.failure(error))?;
+        let request = caught.lock().ok().and_then(|mut caught| caught.take());
+        let Some(request) = request else {
+            let detail = "the service made no request".to_owned();
+            return Err(SourceError::Unavailable { uri: self.transport.uri().to_owned(), detail });
+        };
+        wanted.fetch(&self.transport, request.map(|body: Buffer| body.to_bytes())).await
+    }
+
+    fn context(&self, caught: Option<Caught>) -> OperationContext {
+        let courier = Courier { transport: self.transport.clone(), machine: self.machine.clone(), caught };
+        OperationContext::new().with_http_transport(HttpTransporter::new(courier))
+    }
+
+    /// Our own error comes back from inside OpenDAL's. Of others only the kind is told: a text could repeat what was signed.
+    fn failure(&self, error: Error) -> SourceError {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = cause {
+            if let Some(ours) = inner.downcast_ref::<SourceError>() {
+                return ours.clone();
+            }
+            cause = inner.source();
+        }
+        let uri = self.transport.uri().to_owned();
+        if self.machine.is_some() && !error.is_temporary() {
+            return SourceError::CredentialsRejected {
+                uri,
+                detail: "this machine has no credentials of its own".to_owned(),
+            };
+        }
+        SourceError::Unavailable { uri, detail: format!("its answer could not be understood: {}", error.kind()) }
+    }
+}
+
+fn listed(key: String, metadata: &Metadata, pin_by: PinBy) -> Listed {
+    // "null" is what a bucket calls objects that it keeps no versions of: it can be overwritten.
+    let version =
+        metadata.version().filter(|&version| pin_by == PinBy::VersionID && !version.is_empty() && version != "null");
+    let etag = metadata.etag().filter(|etag| !etag.is_empty() && !etag.starts_with("W/"));
+    let (kind, value) = match (version, etag, metadata.last_modified()) {
+        (Some(version), ..) => (PinKind::VersionId, version.to_owned()),
+        (_, Some(etag), _) => (PinKind::ETag, etag.to_owned()),
+        (.., Some(time)) => (PinKind::ModificationTime, time.into_inner().to_string()),
+        (.., None) => (PinKind::SizeOnly, String::new()),
+    };
+    Listed { key, size: metadata.content_length(), pin: Pin { kind, value } }
+}
+
+type Caught = Arc<Mutex<Option<Request<Buffer>>>>;
+
+/// What OpenDAL takes for the network.
+struct Courier {
+    transport: Transport,
+    machine: Option<Transport>,
+    caught: Option<Caught>,
+}
+
+impl HttpTransport for Courier {
+    async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
+        // Requests of the service say which operation they are for; those of its signer do not.
+        let Some(operation) = request.extensions().get::<Operation>().copied() else {
+            let machine = self
+                .machine
+                .as_ref()
+                .ok_or_else(|| Error::new(ErrorKind::PermissionDenied, "no ambient credentials"))?;
+            let response = machine.send(request.map(|body| body.to_bytes())).await.map_err(wrapped)?;
+            return self.answer(response).await;
+        };
+        if let (Operation::Read, Some(caught)) = (operation, &self.caught) {
+            if let Ok(mut caught) = caught.lock() {
+                *caught = Some(request);
+            }
+            return Ok(Response::new(HttpBody::new(stream::empty(), None)));
+        }
+        let response = self.transport.send(request.map(|body| body.to_bytes())).await.map_err(wrapped)?;
+        if !response.status().is_success() {
+            let key = (operation == Operation::Stat).then_some("");
+            return Err(wrapped(refusal(self.transport.uri(), key, response).await));
+        }
+        self.answer(response).await
+    }
+}
+
+impl Courier {
+    /// The answer with its whole body, which is parsed as a whole anyway.
+    async fn answer(&self, mut response: reqwest::Response) -> opendal::Result<Response<HttpBody>> {
+        let mut chunks = Vec::new();
+        let mut length = 0;
+        while let Some(chunk) = response.chunk().await.map_err(|error| wrapped(self.transport.failure(error)))? {
+            length += chunk.len();
+            if length > MAX_ANSWER {
+                let message = format!("an answer has more than {} MiB", MAX_ANSWER >> 20);
+                return Err(wrapped(SourceError::TooLarge { uri: self.transport.uri().to_owned(), message }));
+            }
+            chunks.push(chunk);
+        }
+        let body = stream::iter((!chunks.is_empty()).then(|| Ok(chunks.into_iter().collect::<Buffer>())));
+        let mut answer = Response::new(HttpBody::new(body, Some(length as u64)));
+        *answer.status_mut() = response.status();
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(answer)
+    }
+}
+
+fn wrapped(error: SourceError) -> Error {
+    Error::new(ErrorKind::Unexpected, error.reason()).set_source(error)
+}
