@@ -1,48 +1,222 @@
 //! One blob, read by offset.
 
-use granary_image::ExtentTable;
+use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use granary_image::{ExtentTable, Object, Part};
+use parking_lot::{Mutex, RwLock};
 
 use crate::error::{PoolError, ReadError};
-use crate::stats::{BlobStats, ReadErrorCount};
+use crate::fill;
+use crate::flight::{Flight, Hold, Landed};
+use crate::origin::Origin;
+use crate::pieces::{Piece, pieces};
+use crate::pool::Pool;
+use crate::stats::{BlobStats, Counters, ReadErrorCount};
+use crate::store::Store;
 
-/// One blob of a pool.
-pub struct Blob;
+/// One blob of a pool. See [`Pool::blob`].
+pub struct Blob {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) store: Arc<Store>,
+    origin: RwLock<Arc<dyn Origin>>,
+    flights: Mutex<HashMap<u64, Arc<Flight>>>,
+    pub(crate) counters: Counters,
+}
 
 impl Blob {
-    /// Length in bytes, by the longest extent table so far.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> u64 {
-        unimplemented!()
+    /// `store` must have a table.
+    pub(crate) fn new(pool: Arc<Pool>, store: Arc<Store>, origin: Arc<dyn Origin>) -> Self {
+        Self { pool, store, origin: RwLock::new(origin), flights: Mutex::default(), counters: Counters::default() }
     }
+
+    /// Length in bytes, by the longest extent table so far; a multiple of the block size.
+    pub fn len(&self) -> u64 {
+        self.with_table(ExtentTable::blob_bytes)
+    }
+
+    /// Whether the blob has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The longest extent table so far.
     pub fn table(&self) -> ExtentTable {
-        unimplemented!()
+        self.with_table(ExtentTable::clone)
     }
-    /// Takes a longer extent table.
+
+    /// Takes a longer extent table of the same blob. One that the present table continues is no error and changes nothing.
     pub fn extend(&self, table: ExtentTable) -> Result<(), PoolError> {
-        let _ = table;
-        unimplemented!()
+        self.take_table(table).map(|_| ())
     }
-    /// Fills `buf` if all its parts are present and checked.
+
+    /// As [`Self::extend`]; if the table is longer, what it adds is read from `origin`, and so is the rest from now on.
+    pub(crate) fn extend_with(&self, table: ExtentTable, origin: Arc<dyn Origin>) -> Result<(), PoolError> {
+        let mut current = self.origin.write();
+        if self.take_table(table)? {
+            *current = origin;
+        }
+        Ok(())
+    }
+
+    fn take_table(&self, table: ExtentTable) -> Result<bool, PoolError> {
+        self.pool.set_table(&self.store, table)
+    }
+
+    /// Fills `buf` with the bytes from `offset` and returns true if all their parts are present and were checked since the
+    /// blob was opened; otherwise returns false, and `buf` is undefined. Never waits for the origin. Allocates nothing.
     pub fn read_cached(&self, offset: u64, buf: &mut [u8]) -> Result<bool, ReadError> {
-        let _ = (offset, buf);
-        unimplemented!()
+        let table = self.store.table();
+        let table = table.as_ref().expect("an open blob has a table");
+        check_range(table, offset, buf.len()).inspect_err(|e| self.counters.failed(e.reason()))?;
+        let now = self.pool.tick();
+        let len = buf.len();
+        let with_data = || pieces(table, offset, len).filter(|piece| piece.data > 0);
+        let held = with_data().take_while(|piece| self.store.state(&piece.part).pin(now)).count();
+        let mut complete = with_data().nth(held).is_none();
+        // One call for all: the parts lie side by side in the file as they do in the blob.
+        if complete && self.store.data.read_exact_at(buf, offset).is_err() {
+            complete = false;
+            with_data().for_each(|piece| self.store.state(&piece.part).doubted());
+        }
+        with_data().take(held).for_each(|piece| self.store.state(&piece.part).unpin());
+        if !complete {
+            return Ok(false);
+        }
+        let mut at = 0;
+        for piece in pieces(table, offset, len) {
+            buf[at + piece.data..at + piece.len()].fill(0);
+            at += piece.len();
+        }
+        self.counters.served(held as u64, len as u64);
+        Ok(true)
     }
-    /// Fills `buf`, fetching what is absent.
-    pub async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        let _ = (offset, buf);
-        unimplemented!()
+
+    /// Fills `buf` with the bytes from `offset`, in full or with an error. Waits for the parts that are absent, which are
+    /// fetched once however many readers wait for them, and go on being fetched when this future is dropped.
+    pub async fn read(self: &Arc<Self>, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let served = buf.len() as u64;
+        self.read_pieces(offset, buf).await.inspect_err(|e| self.counters.failed(e.reason()))?;
+        self.counters.served_bytes.fetch_add(served, Relaxed);
+        Ok(())
     }
-    /// Bytes of it in the cache, rounded up to blocks.
+
+    async fn read_pieces(self: &Arc<Self>, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let table = self.table();
+        check_range(&table, offset, buf.len())?;
+        let mut waits = FuturesUnordered::new();
+        let mut to_start = Vec::new();
+        let mut rest = buf;
+        for piece in pieces(&table, offset, rest.len()) {
+            let (own, after) = rest.split_at_mut(piece.len());
+            rest = after;
+            let (data, zeros) = own.split_at_mut(piece.data);
+            zeros.fill(0);
+            if data.is_empty() || self.try_read(&piece, data) {
+                continue;
+            }
+            let (flight, is_new) = self.board(&piece.part);
+            if is_new {
+                to_start.push((piece.part, flight.clone()));
+            }
+            waits.push(async move { self.copy(&piece, flight, data).await });
+        }
+        self.counters.misses.fetch_add(waits.len() as u64, Relaxed);
+        fill::start(self, to_start);
+        // In any order: what has landed in a buffer is let go at once, so that buffers never wait for each other.
+        while let Some(copied) = waits.next().await {
+            copied?;
+        }
+        Ok(())
+    }
+
+    /// Reads a part that is present.
+    fn try_read(&self, piece: &Piece, data: &mut [u8]) -> bool {
+        let state = self.store.state(&piece.part);
+        if !state.pin(self.pool.tick()) {
+            return false;
+        }
+        let read = self.store.data.read_exact_at(data, piece.offset);
+        if read.is_err() {
+            state.doubted();
+        }
+        state.unpin();
+        self.counters.hits.fetch_add(u64::from(read.is_ok()), Relaxed);
+        read.is_ok()
+    }
+
+    /// The part's flight, and whether it is new and must be started.
+    fn board(&self, part: &Part) -> (Arc<Flight>, bool) {
+        let mut flights = self.flights.lock();
+        if let Some(flight) = flights.get(&part.number) {
+            return (flight.clone(), false);
+        }
+        let flight = Arc::new(Flight::default());
+        if self.store.state(part).pin(self.pool.tick()) {
+            // It landed since the caller looked.
+            flight.land(Ok(Landed::Stored { _hold: Hold::new(self.store.clone(), part) }));
+            return (flight, false);
+        }
+        flights.insert(part.number, flight.clone());
+        (flight, true)
+    }
+
+    /// The part's flight has ended.
+    pub(crate) fn landed(&self, part: &Part) {
+        self.flights.lock().remove(&part.number);
+    }
+
+    async fn copy(&self, piece: &Piece, flight: Arc<Flight>, data: &mut [u8]) -> Result<(), ReadError> {
+        match flight.wait().await? {
+            Landed::Buffered(buffer) => {
+                let start = (piece.offset - piece.part.blob_offset) as usize;
+                data.copy_from_slice(&buffer.bytes[start..start + data.len()]);
+                Ok(())
+            }
+            Landed::Stored { .. } => self.store.data.read_exact_at(data, piece.offset).map_err(|e| {
+                self.store.state(&piece.part).doubted();
+                ReadError::Cache { action: "read", blob: self.store.id.clone(), message: e.to_string() }
+            }),
+        }
+    }
+
+    pub(crate) fn origin(&self) -> Arc<dyn Origin> {
+        self.origin.read().clone()
+    }
+
+    /// The object that a part is of.
+    pub(crate) fn object(&self, part: &Part) -> Object {
+        self.with_table(|table| table.extent(part.extent).to_object())
+    }
+
+    fn with_table<T>(&self, get: impl FnOnce(&ExtentTable) -> T) -> T {
+        get(self.store.table().as_ref().expect("an open blob has a table"))
+    }
+
+    /// Bytes of the blob in the cache, in whole blocks.
     pub fn cached_bytes(&self) -> u64 {
-        unimplemented!()
+        self.store.cached_bytes()
     }
-    /// Reads that failed since it was opened.
+
+    /// Reads that failed since the blob was opened, by reason.
     pub fn read_errors(&self) -> Vec<ReadErrorCount> {
-        unimplemented!()
+        self.counters.errors()
     }
-    /// What was moved since it was opened.
+
+    /// What was moved since the blob was opened.
     pub fn stats(&self) -> BlobStats {
-        unimplemented!()
+        self.counters.snapshot()
+    }
+}
+
+fn check_range(table: &ExtentTable, offset: u64, len: usize) -> Result<(), ReadError> {
+    let blob_bytes = table.blob_bytes();
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= blob_bytes => Ok(()),
+        _ => Err(ReadError::OutOfRange { offset, len: len as u64, blob_bytes }),
     }
 }

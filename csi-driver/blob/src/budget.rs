@@ -124,11 +124,6 @@ impl Budget {
         self.used.load(SeqCst)
     }
 
-    /// The hard limit of data, in bytes.
-    pub(crate) fn max_bytes(&self) -> u64 {
-        self.limits.lock().max_bytes
-    }
-
     /// Counts what lies on the disk already.
     pub(crate) fn add(&self, bytes: u64) {
         self.used.fetch_add(bytes, SeqCst);

@@ -47,6 +47,14 @@ pub enum PoolError {
         /// Its owner and mode.
         found: String,
     },
+    /// A pool cannot move.
+    #[error("the cache is in {current} and cannot move to {wanted}: open another one there")]
+    OtherDirectory {
+        /// Where the pool is.
+        current: PathBuf,
+        /// Where the new settings want it.
+        wanted: PathBuf,
+    },
     /// Another process has the pool open.
     #[error("cache directory {0} is in use by another process: stop it, or choose another directory")]
     InUse(PathBuf),

@@ -5,21 +5,28 @@
 //! are absent are fetched once however many readers wait for them, checked, written to the sparse file and served from the
 //! page cache. The least recently used parts of all blobs of the pool make room; when nothing can, a part is served from a
 //! bounded buffer and dropped.
-#![allow(dead_code)]
-
 mod blob;
 mod budget;
 mod error;
+mod evict;
+mod fill;
+mod flight;
 mod layout;
+mod maintain;
 mod origin;
 mod parts_map;
+mod pieces;
 mod pool;
 mod presence;
+mod room;
+mod sink;
 mod stats;
+mod store;
 
 pub use blob::Blob;
 pub use budget::{PoolConfig, PoolUsage};
 pub use error::{PoolError, ReadError};
 pub use origin::{Origin, OriginError, OriginErrorKind};
-pub use pool::{BlobTag, BlobUsage, Pool};
+pub use pool::{BlobUsage, Pool};
 pub use stats::{BlobStats, ReadErrorCount};
+pub use store::BlobTag;

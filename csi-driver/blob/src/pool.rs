@@ -1,26 +1,34 @@
 //! A pool of blobs in one directory.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
-use granary_image::ExtentTable;
-use serde::{Deserialize, Serialize};
+use granary_image::{BLOCK_BYTES, ExtentTable};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::blob::Blob;
-use crate::budget::{PoolConfig, PoolUsage};
+use crate::budget::{self, Budget, PoolConfig, PoolUsage, SpaceProbe, filesystem_space};
 use crate::error::PoolError;
+use crate::layout::Layout;
+use crate::maintain;
 use crate::origin::Origin;
 use crate::stats::ReadErrorCount;
+use crate::store::{BlobTag, Store};
 
-/// The dataset that a blob is of; kept beside the blob, for reports.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct BlobTag {
-    /// The dataset's UID.
-    pub dataset_uid: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
+/// Requests to origins at once. At a store that takes 50 ms to answer, this many of whole parts reach more than 1 GB/s;
+/// each has some hundred KiB of its answer in memory.
+const FETCHES: usize = 64;
+
+/// Bytes of parts that are in memory because nothing could make room for them.
+const BUFFER_BYTES: u64 = 64 << 20;
+
+/// Counted for the map, the directory and the small files of each blob.
+const BLOB_OVERHEAD: u64 = 4 * BLOCK_BYTES;
 
 /// What a pool holds of one blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,46 +37,219 @@ pub struct BlobUsage {
     pub tag: BlobTag,
     /// The blob's id.
     pub blob_id: String,
-    /// Bytes of it in the cache, rounded up to blocks.
+    /// Bytes of it in the cache, in whole blocks.
     pub cached_bytes: u64,
     /// Reads that failed since it was opened.
     pub read_errors: Vec<ReadErrorCount>,
 }
 
 /// One cache directory with its limits.
-pub struct Pool;
+///
+/// Its background work (making parts durable, keeping the limits when others fill the disk) lasts as long as it does.
+pub struct Pool {
+    layout: Layout,
+    pub(crate) budget: Arc<Budget>,
+    slots: Mutex<HashMap<String, Slot>>,
+    /// Counts uses of parts: what was used last has the largest value.
+    clock: AtomicU32,
+    /// Held by those who wait for room, so that one eviction serves them in turn.
+    pub(crate) room: tokio::sync::Mutex<()>,
+    /// Held while parts are chosen and evicted.
+    pub(crate) evictor: Mutex<()>,
+    /// Told when parts stop being busy without having become present.
+    pub(crate) evicted: Notify,
+    /// Told when background work should not wait for its time.
+    pub(crate) hurry: Arc<Notify>,
+    pub(crate) fetches: Semaphore,
+    pub(crate) buffers: Arc<Semaphore>,
+}
+
+struct Slot {
+    store: Arc<Store>,
+    open: Weak<Blob>,
+}
 
 impl Pool {
-    /// Opens the cache in `config.dir`. Panics outside of a tokio runtime, where its background work goes on.
+    /// Opens the cache in `config.dir`, making it where it is missing.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, where its background work goes on.
     pub fn open(config: PoolConfig) -> Result<Arc<Pool>, PoolError> {
-        let _ = config;
-        unimplemented!()
+        let layout = Layout::open(&config.dir)?;
+        let dir = File::open(&config.dir).map_err(|e| PoolError::io("open", &config.dir, &config.dir, e))?;
+        Self::open_with(config, layout, Box::new(move || filesystem_space(&dir)))
     }
-    /// Sets new limits; the directory stays.
-    pub fn reconfigure(&self, config: PoolConfig) -> Result<(), PoolError> {
-        let _ = config;
-        unimplemented!()
+
+    pub(crate) fn open_with(config: PoolConfig, layout: Layout, probe: SpaceProbe) -> Result<Arc<Pool>, PoolError> {
+        let fail = |action, path: &Path, e| PoolError::io(action, &config.dir, path, e);
+        let budget = Arc::new(Budget::new(&config, probe));
+        let space = budget.space().map_err(|e| fail("ask for the free space of", &config.dir, e))?;
+        budget::check(&config, space)?;
+        let mut slots = HashMap::new();
+        for id in layout.blob_ids()? {
+            let dir = layout.blob_dir(&id)?;
+            let store = Store::open(&dir, &id).map_err(|e| fail("open", &dir, e))?;
+            budget.add(store.cached_bytes() + BLOB_OVERHEAD);
+            slots.insert(id, Slot { store: Arc::new(store), open: Weak::new() });
+        }
+        let pool = Arc::new(Pool {
+            layout,
+            budget,
+            slots: Mutex::new(slots),
+            clock: AtomicU32::new(0),
+            room: tokio::sync::Mutex::default(),
+            evictor: Mutex::default(),
+            evicted: Notify::new(),
+            hurry: Arc::default(),
+            fetches: Semaphore::new(FETCHES),
+            buffers: Arc::new(Semaphore::new((BUFFER_BYTES / BLOCK_BYTES) as usize)),
+        });
+        if pool.usage().used_bytes == 0 && pool.usage().free_bytes == 0 {
+            tracing::warn!(dir = %config.dir.display(), "no room for the cache above the free-space floor: reads go uncached");
+        }
+        maintain::start(&pool);
+        Ok(pool)
     }
+
+    /// Sets new limits. What is too much by them is evicted soon. The directory stays: another one is an error.
+    pub fn reconfigure(&self, config: &PoolConfig) -> Result<(), PoolError> {
+        if config.dir != self.layout.dir {
+            return Err(PoolError::OtherDirectory { current: self.layout.dir.clone(), wanted: config.dir.clone() });
+        }
+        let space =
+            self.budget.space().map_err(|e| PoolError::io("ask for the free space of", &config.dir, &config.dir, e))?;
+        budget::check(config, space)?;
+        self.budget.reconfigure(config);
+        self.hurry.notify_one();
+        Ok(())
+    }
+
     /// What the pool takes and may take.
     pub fn usage(&self) -> PoolUsage {
-        unimplemented!()
+        self.budget.usage()
     }
-    /// Opens or creates a blob.
+
+    /// Opens or creates the blob of `table`. While it is open, this gives the same `Arc`; a table that continues the one in
+    /// use takes its place then, together with its `origin`, which must know the sources of all of the blob's objects.
     pub fn blob(
         self: &Arc<Self>,
         tag: BlobTag,
         table: ExtentTable,
         origin: Arc<dyn Origin>,
     ) -> Result<Arc<Blob>, PoolError> {
-        let _ = (tag, table, origin);
-        unimplemented!()
+        let id = table.blob_id().to_owned();
+        let mut slots = self.slots.lock();
+        if let Some((store, blob)) = slots.get(&id).and_then(|slot| Some((slot.store.clone(), slot.open.upgrade()?))) {
+            drop(slots);
+            blob.extend_with(table, origin)?;
+            self.set_tag(&store, tag)?;
+            return Ok(blob);
+        }
+        let dir = self.layout.blob_dir(&id)?;
+        let store = match slots.get(&id) {
+            Some(slot) => self.reopen(slot.store.clone(), &table)?,
+            None => {
+                let store = Store::open(&dir, &id).map_err(|e| self.io("create", &dir, e))?;
+                self.budget.add(BLOB_OVERHEAD);
+                Arc::new(store)
+            }
+        };
+        // In its place at once: whatever fails now, what it takes stays counted.
+        slots.insert(id, Slot { store: store.clone(), open: Weak::new() });
+        self.set_table(&store, table)?;
+        self.set_tag(&store, tag)?;
+        let blob = Arc::new(Blob::new(self.clone(), store.clone(), origin));
+        slots.insert(store.id.clone(), Slot { store, open: Arc::downgrade(&blob) });
+        Ok(blob)
     }
-    /// All blobs that have a place in the pool, open or not.
+
+    /// A blob that nobody has open. If what an earlier process left disagrees with the table, it is discarded.
+    fn reopen(&self, store: Arc<Store>, table: &ExtentTable) -> Result<Arc<Store>, PoolError> {
+        let io = |e| self.io("read the parts of", &store.dir, e);
+        if store.table().is_some() || store.agrees(table, 0).map_err(io)? {
+            return Ok(store);
+        }
+        tracing::warn!(
+            blob = store.id,
+            "the parts file disagrees with the extent table: discarding what the cache has of the blob"
+        );
+        let _no_eviction = self.evictor.lock();
+        let new = Store::create(&store.dir, &store.id).map_err(|e| self.io("create", &store.dir, e))?;
+        self.budget.release(store.cached_bytes());
+        Ok(Arc::new(new))
+    }
+
+    /// Gives a store a table that continues the one it has. False if it has as long a one already.
+    pub(crate) fn set_table(&self, store: &Store, table: ExtentTable) -> Result<bool, PoolError> {
+        let blob_bytes = table.blob_bytes();
+        match store.extend(table) {
+            Ok(extended) => extended.ok_or_else(|| PoolError::TableMismatch(store.id.clone())),
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+                Err(PoolError::BlobTooLarge { id: store.id.clone(), bytes: blob_bytes })
+            }
+            Err(e) => Err(self.io("extend", &store.dir, e)),
+        }
+    }
+
+    fn set_tag(&self, store: &Store, tag: BlobTag) -> Result<(), PoolError> {
+        store.set_tag(tag).map_err(|e| self.io("write the description of", &store.dir, e))
+    }
+
+    fn io(&self, action: &'static str, path: &Path, e: io::Error) -> PoolError {
+        PoolError::io(action, &self.layout.dir, path, e)
+    }
+
+    /// All blobs that have a place in the pool, open or not, by id.
     pub fn blobs(&self) -> Vec<BlobUsage> {
-        unimplemented!()
+        let slots = self.slots.lock();
+        let mut blobs: Vec<_> = slots
+            .iter()
+            .filter_map(|(id, slot)| {
+                Some(BlobUsage {
+                    // Without one, nothing was ever read through the blob.
+                    tag: slot.store.tag()?,
+                    blob_id: id.clone(),
+                    cached_bytes: slot.store.cached_bytes(),
+                    read_errors: slot.open.upgrade().map_or_else(Vec::new, |blob| blob.read_errors()),
+                })
+            })
+            .collect();
+        blobs.sort_by(|a, b| a.blob_id.cmp(&b.blob_id));
+        blobs
     }
-    /// Makes durable what is present.
-    pub async fn flush(&self) {
-        unimplemented!()
+
+    /// Makes durable what is present. Failures are logged; what they concern is fetched again.
+    pub async fn flush(self: &Arc<Self>) {
+        maintain::flush(self).await;
+    }
+
+    pub(crate) fn stores(&self) -> Vec<Arc<Store>> {
+        self.slots.lock().values().map(|slot| slot.store.clone()).collect()
+    }
+
+    /// Removes the files of blobs that are not open and of which nothing is left.
+    pub(crate) fn remove_empty(&self) {
+        let mut slots = self.slots.lock();
+        let _no_eviction = self.evictor.lock();
+        slots.retain(|id, slot| {
+            if slot.open.strong_count() > 0 || slot.store.cached_bytes() > 0 {
+                return true;
+            }
+            match crate::layout::discard_blob(&slot.store.dir) {
+                Ok(()) => {
+                    self.budget.release(BLOB_OVERHEAD);
+                    false
+                }
+                Err(error) => {
+                    tracing::warn!(blob = id, %error, "cannot remove an empty blob");
+                    true
+                }
+            }
+        });
+    }
+
+    /// The time by the pool's clock, which this advances.
+    pub(crate) fn tick(&self) -> u32 {
+        self.clock.fetch_add(1, Relaxed)
     }
 }

@@ -128,7 +128,8 @@ impl PartState {
         self.change(|w| (w & SYNCING != 0).then_some(w & !SYNCING | DURABLE));
     }
 
-    pub(crate) fn is_durable(&self) -> bool {
+    #[cfg(test)]
+    fn is_durable(&self) -> bool {
         self.word.load(Acquire) & DURABLE != 0
     }
 

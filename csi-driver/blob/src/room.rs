@@ -1,0 +1,83 @@
+//! Room for a part, before it is fetched.
+
+use std::sync::Arc;
+
+use granary_image::{BLOCK_BYTES, PART_BYTES, Part};
+
+use crate::budget::{Reservation, Short};
+use crate::evict::evict;
+use crate::flight::Buffer;
+use crate::maintain::blocking;
+use crate::pool::Pool;
+use crate::store::Store;
+
+/// One eviction frees this share of what the pool holds, within bounds: each costs a sync of the map.
+const BATCH_SHARE: u64 = 32;
+const LARGEST_BATCH: u64 = 256 << 20;
+
+/// Evictions for one part. A filesystem may tell of freed space late: no reason to empty the cache.
+const ROUNDS: usize = 2;
+
+impl Pool {
+    /// Reserves `bytes`, evicting what was used least recently. `None` if nothing can make room.
+    pub(crate) async fn make_room(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        if let Ok(reservation) = self.budget.reserve(bytes) {
+            return Some(reservation);
+        }
+        let _turn = self.room.lock().await;
+        for _ in 0..ROUNDS {
+            let short = match self.budget.reserve(bytes) {
+                Ok(reservation) => return Some(reservation),
+                Err(Short(short)) => short,
+            };
+            let batch = (self.budget.used() / BATCH_SHARE).clamp(PART_BYTES, LARGEST_BATCH);
+            if self.evict(short.max(batch)).await == 0 {
+                return None;
+            }
+        }
+        self.budget.reserve(bytes).ok()
+    }
+
+    /// Frees at least `bytes` if what nobody reads has as many. Returns the bytes freed.
+    pub(crate) async fn evict(self: &Arc<Self>, bytes: u64) -> u64 {
+        let pool = self.clone();
+        let work = move || {
+            let stores = pool.stores();
+            let _one = pool.evictor.lock();
+            let freed = evict(&stores, pool.tick(), bytes);
+            pool.freed(freed);
+            freed
+        };
+        blocking(work).await.unwrap_or(0)
+    }
+
+    /// Drops a part whose bytes are not sound. False if it is absent, held or being evicted already.
+    pub(crate) async fn drop_part(self: &Arc<Self>, store: &Arc<Store>, part: &Part) -> bool {
+        if !store.state(part).begin_evict() {
+            return false;
+        }
+        let (pool, store, number) = (self.clone(), store.clone(), part.number);
+        let work = move || {
+            let freed = store.evict(vec![number]);
+            if let Err(error) = &freed {
+                tracing::warn!(blob = store.id, %error, "cannot drop a damaged part");
+            }
+            pool.freed(freed.unwrap_or(0));
+        };
+        blocking(work).await;
+        true
+    }
+
+    /// Counts what was evicted, and wakes those who wait for it.
+    pub(crate) fn freed(&self, bytes: u64) {
+        self.budget.release(bytes);
+        self.evicted.notify_waiters();
+    }
+
+    /// Memory for a part of `len` bytes, once the bound has room for it.
+    pub(crate) async fn buffer(&self, len: u32) -> Buffer {
+        let blocks = len.div_ceil(BLOCK_BYTES as u32);
+        let permit = self.buffers.clone().acquire_many_owned(blocks).await;
+        Buffer { bytes: Vec::with_capacity(len as usize), _permit: permit.expect("the semaphore is never closed") }
+    }
+}

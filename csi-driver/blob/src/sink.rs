@@ -1,0 +1,135 @@
+//! Where the bytes of a part go while they arrive: the data file, or, when there is no room, memory.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use granary_image::{BLOCK_BYTES, Part};
+
+use crate::budget::Reservation;
+use crate::error::ReadError;
+use crate::flight::{Buffer, Hold, Landed};
+use crate::layout::punch;
+use crate::pool::Pool;
+use crate::presence::Presence;
+use crate::store::Store;
+
+pub(crate) enum Sink {
+    File(FileSink),
+    Memory(Buffer),
+}
+
+/// A claimed part of the data file. Dropped unfinished, it leaves the part absent and its range a hole.
+pub(crate) struct FileSink {
+    pool: Arc<Pool>,
+    store: Arc<Store>,
+    part: Part,
+    crc: u32,
+    written: u32,
+    /// `None` once the part is present.
+    reservation: Option<Reservation>,
+}
+
+impl Sink {
+    /// Makes room for `part` and claims it.
+    pub(crate) async fn open(pool: &Arc<Pool>, store: &Arc<Store>, part: Part) -> Self {
+        let blocks = u64::from(part.len).next_multiple_of(BLOCK_BYTES);
+        if let Some(reservation) = pool.make_room(blocks).await
+            && claim(pool, store, &part).await
+        {
+            let (pool, store) = (pool.clone(), store.clone());
+            return Self::File(FileSink { pool, store, part, crc: 0, written: 0, reservation: Some(reservation) });
+        }
+        Self::Memory(pool.buffer(part.len).await)
+    }
+
+    /// Takes the next bytes of the part. If the file does not take them, memory does.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
+        match self {
+            Self::Memory(buffer) => buffer.bytes.extend_from_slice(bytes),
+            Self::File(file) => {
+                if let Err(error) = file.write(bytes) {
+                    tracing::warn!(blob = file.store.id, %error, "cannot write to the cache: serving without it");
+                    let mut buffer = file.to_memory().await?;
+                    buffer.bytes.extend_from_slice(bytes);
+                    *self = Self::Memory(buffer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All bytes have come: makes the part readable.
+    pub(crate) fn finish(self) -> Landed {
+        match self {
+            Self::Memory(buffer) => Landed::Buffered(buffer),
+            Self::File(file) => Landed::Stored { _hold: file.finish() },
+        }
+    }
+}
+
+/// Claims the part for filling. False if it became present by itself: an eviction that failed.
+async fn claim(pool: &Pool, store: &Store, part: &Part) -> bool {
+    let state = store.state(part);
+    loop {
+        let evicted = pool.evicted.notified();
+        tokio::pin!(evicted);
+        evicted.as_mut().enable();
+        if state.begin_fill() {
+            return true;
+        }
+        match state.presence() {
+            Presence::Busy => evicted.await,
+            Presence::Absent => {}
+            Presence::Present | Presence::Unverified => return false,
+        }
+    }
+}
+
+impl FileSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.store.data.write_all_at(bytes, self.part.blob_offset + u64::from(self.written))?;
+        self.crc = crc32c::crc32c_append(self.crc, bytes);
+        self.written += bytes.len() as u32;
+        Ok(())
+    }
+
+    /// What was written so far, in memory.
+    async fn to_memory(&self) -> Result<Buffer, ReadError> {
+        let mut buffer = self.pool.buffer(self.part.len).await;
+        buffer.bytes.resize(self.written as usize, 0);
+        let read = self.store.data.read_exact_at(&mut buffer.bytes, self.part.blob_offset);
+        match read {
+            Ok(()) if crc32c::crc32c(&buffer.bytes) == self.crc => Ok(buffer),
+            Ok(()) => Err(self.failed("the file lost what was written to it")),
+            Err(e) => Err(self.failed(&e.to_string())),
+        }
+    }
+
+    fn failed(&self, message: &str) -> ReadError {
+        ReadError::Cache { action: "write", blob: self.store.id.clone(), message: message.to_owned() }
+    }
+
+    fn finish(mut self) -> Hold {
+        if let Some(reservation) = self.reservation.take() {
+            reservation.taken();
+        }
+        self.store.filled(&self.part, self.crc, self.pool.tick());
+        self.pool.filled(&self.store);
+        Hold::new(self.store.clone(), &self.part)
+    }
+}
+
+impl Drop for FileSink {
+    fn drop(&mut self) {
+        let Some(reservation) = self.reservation.take() else { return };
+        let blocks = u64::from(self.part.len).next_multiple_of(BLOCK_BYTES);
+        if let Err(error) = punch(&self.store.data, self.part.blob_offset, blocks) {
+            // Still on the disk, so it stays counted, until the next start frees it.
+            tracing::warn!(blob = self.store.id, %error, "cannot free a part that was not completed");
+            reservation.taken();
+        }
+        self.store.state(&self.part).absent();
+        self.pool.evicted.notify_waiters();
+    }
+}

@@ -1,0 +1,387 @@
+//! What the disk has of one blob: the sparse data file, the parts map, and the state of each part.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use arc_swap::{ArcSwapOption, Guard};
+use granary_image::{BLOCK_BYTES, ExtentTable, Part};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::layout::{discard_blob, open_private, punch};
+use crate::parts_map::{Entry, MapError, PartsMap, page_of};
+use crate::presence::{PartState, PartStates};
+
+/// The dataset that a blob is of; kept beside the blob, for reports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BlobTag {
+    /// The dataset's UID.
+    pub dataset_uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The files of one blob. It outlives the [`Blob`](crate::Blob)s that are opened on it, so that what nobody reads now can
+/// be evicted part by part.
+pub(crate) struct Store {
+    pub(crate) id: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) data: File,
+    /// Locked while pages are changed.
+    map: Mutex<PartsMap>,
+    pub(crate) parts: PartStates,
+    cached: AtomicU64,
+    /// Parts that are present but not in the map.
+    dirty: Mutex<Vec<u64>>,
+    dirty_bytes: AtomicU64,
+    flushing: Mutex<()>,
+    extending: Mutex<()>,
+    table: ArcSwapOption<ExtentTable>,
+    tag: Mutex<Option<BlobTag>>,
+}
+
+impl Store {
+    /// Opens what `dir` has of the blob; what is damaged or of another format is discarded.
+    pub(crate) fn open(dir: &Path, id: &str) -> io::Result<Self> {
+        if !dir.join("parts").try_exists()? {
+            return Self::create(dir, id);
+        }
+        match Self::load(dir, id) {
+            Ok(store) => Ok(store),
+            Err(MapError::Io(e)) => Err(e),
+            Err(why) => {
+                tracing::warn!(blob = id, %why, "the parts file is of no use: discarding what the cache has of the blob");
+                Self::create(dir, id)
+            }
+        }
+    }
+
+    /// Discards what `dir` has of the blob.
+    pub(crate) fn create(dir: &Path, id: &str) -> io::Result<Self> {
+        discard_blob(dir)?;
+        fs::create_dir_all(dir)?;
+        rustix::fs::chmod(dir, rustix::fs::Mode::RWXU)?;
+        let map = PartsMap::create(open_private(&dir.join("parts"))?, id)?;
+        Ok(Self::new(dir, id, open_private(&dir.join("data"))?, map))
+    }
+
+    fn new(dir: &Path, id: &str, data: File, map: PartsMap) -> Self {
+        Self {
+            id: id.to_owned(),
+            dir: dir.to_path_buf(),
+            data,
+            map: Mutex::new(map),
+            parts: PartStates::new(),
+            cached: AtomicU64::new(0),
+            dirty: Mutex::default(),
+            dirty_bytes: AtomicU64::new(0),
+            flushing: Mutex::default(),
+            extending: Mutex::default(),
+            table: ArcSwapOption::empty(),
+            tag: Mutex::new(read_tag(dir)),
+        }
+    }
+
+    fn load(dir: &Path, id: &str) -> Result<Self, MapError> {
+        let store = Self::new(
+            dir,
+            id,
+            open_private(&dir.join("data"))?,
+            PartsMap::open(open_private(&dir.join("parts"))?, id)?,
+        );
+        let data_bytes = store.data.metadata()?.len();
+        let mut found = Vec::new();
+        let damaged = store.map.lock().load(|part, entry| {
+            if entry.offset() + u64::from(entry.len) <= data_bytes {
+                found.push((part, entry));
+            }
+        })?;
+        if damaged > 0 {
+            tracing::warn!(
+                blob = id,
+                pages = damaged,
+                "the parts file is damaged: what these pages say is fetched again"
+            );
+        }
+        found.sort_unstable_by_key(|(_, entry)| entry.block);
+        if found.windows(2).any(|w| w[0].1.offset() + blocks_bytes(w[0].1.blocks()) > w[1].1.offset()) {
+            return Err(MapError::Damaged);
+        }
+        store.punch_between(&found, data_bytes)?;
+        for (part, entry) in found {
+            store.parts.get(part).loaded(entry.blocks(), entry.crc);
+            store.cached.fetch_add(blocks_bytes(entry.blocks()), Relaxed);
+        }
+        Ok(store)
+    }
+
+    /// Frees what was written but never came into the map: it cannot be trusted, and must not be uncounted.
+    fn punch_between(&self, found: &[(u64, Entry)], data_bytes: u64) -> io::Result<()> {
+        let ends = found.iter().map(|(_, e)| e.offset() + blocks_bytes(e.blocks()));
+        let starts = found.iter().map(|(_, e)| e.offset()).chain([data_bytes]);
+        for (start, end) in [0].into_iter().chain(ends).zip(starts) {
+            let data = match rustix::fs::seek(&self.data, rustix::fs::SeekFrom::Data(start)) {
+                Err(rustix::io::Errno::NXIO) => return Ok(()),
+                other => other?,
+            };
+            if data < end {
+                punch(&self.data, start, end - start)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn table(&self) -> Guard<Option<Arc<ExtentTable>>> {
+        self.table.load()
+    }
+
+    /// Whether the parts file and `table` say the same of where parts from number `first` on lie.
+    pub(crate) fn agrees(&self, table: &ExtentTable, first: u64) -> io::Result<bool> {
+        let mut agrees = true;
+        self.map.lock().load(|number, entry| {
+            if (first..table.part_count()).contains(&number) {
+                let part = table.part(number);
+                agrees &= part.blob_offset == entry.offset() && part.len == entry.len;
+            }
+        })?;
+        Ok(agrees)
+    }
+
+    /// Sets a table that continues the one before, or any at first. `Some(false)` if there is as long a one already, and
+    /// `None` if it fits neither the one before nor the parts file.
+    pub(crate) fn extend(&self, table: ExtentTable) -> io::Result<Option<bool>> {
+        let _one = self.extending.lock();
+        let current = self.table.load_full();
+        if let Some(current) = &current {
+            if current.extends(&table) {
+                return Ok(Some(false));
+            }
+            if !table.extends(current) {
+                return Ok(None);
+            }
+        }
+        if !self.agrees(&table, current.map_or(0, |t| t.part_count()))? {
+            return Ok(None);
+        }
+        if self.data.metadata()?.len() < table.blob_bytes() {
+            self.data.set_len(table.blob_bytes())?;
+        }
+        self.table.store(Some(Arc::new(table)));
+        Ok(Some(true))
+    }
+
+    pub(crate) fn tag(&self) -> Option<BlobTag> {
+        self.tag.lock().clone()
+    }
+
+    /// Sets the tag, and keeps it beside the data.
+    pub(crate) fn set_tag(&self, tag: BlobTag) -> io::Result<()> {
+        let mut known = self.tag.lock();
+        if known.as_ref() != Some(&tag) {
+            let new = self.dir.join("meta.json.new");
+            let mut file = open_private(&new)?;
+            file.set_len(0)?;
+            file.write_all(&serde_json::to_vec(&tag)?)?;
+            fs::rename(&new, self.dir.join("meta.json"))?;
+            *known = Some(tag);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn state(&self, part: &Part) -> &PartState {
+        self.parts.get(part.number)
+    }
+
+    /// Bytes of the parts that are present, in whole blocks.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.cached.load(Relaxed)
+    }
+
+    /// Bytes that wait for [`Self::flush`].
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.dirty_bytes.load(Relaxed)
+    }
+
+    /// Counts a part whose bytes were written and checked, and makes it present, held by one reader.
+    pub(crate) fn filled(&self, part: &Part, crc: u32, now: u32) {
+        let blocks = part.len.div_ceil(BLOCK_BYTES as u32);
+        self.cached.fetch_add(blocks_bytes(blocks), Relaxed);
+        self.state(part).filled(blocks, crc, now);
+        self.dirty.lock().push(part.number);
+        self.dirty_bytes.fetch_add(u64::from(part.len), Relaxed);
+    }
+
+    /// Whether the part's bytes in the file match its checksum.
+    pub(crate) fn verify(&self, part: &Part) -> bool {
+        let mut buffer = vec![0; (128 << 10).min(part.len as usize)];
+        let (mut at, end) = (part.blob_offset, part.blob_offset + u64::from(part.len));
+        let mut crc = 0;
+        while at < end {
+            let chunk = buffer.len().min((end - at) as usize);
+            if self.data.read_exact_at(&mut buffer[..chunk], at).is_err() {
+                return false;
+            }
+            crc = crc32c::crc32c_append(crc, &buffer[..chunk]);
+            at += chunk as u64;
+        }
+        crc == self.state(part).crc()
+    }
+
+    /// Syncs the data, then writes and syncs the map. After an error the parts in question are dropped, since a failed sync
+    /// says nothing of which bytes the disk has; the number of bytes freed by that comes back beside the error.
+    pub(crate) fn flush(&self) -> Result<(), (io::Error, u64)> {
+        let _one = self.flushing.lock();
+        let mut parts = std::mem::take(&mut *self.dirty.lock());
+        self.dirty_bytes.store(0, Relaxed);
+        parts.retain(|&part| self.parts.get(part).begin_sync());
+        if parts.is_empty() {
+            return Ok(());
+        }
+        if let Err(e) = self.data.sync_data() {
+            return Err((e, self.drop_unsynced(parts)));
+        }
+        match self.write_entries(&parts) {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                self.dirty.lock().extend(parts);
+                Err((e, 0))
+            }
+        }
+    }
+
+    fn drop_unsynced(&self, parts: Vec<u64>) -> u64 {
+        let (claimed, held): (Vec<_>, Vec<_>) = parts.into_iter().partition(|&p| self.parts.get(p).begin_evict());
+        for &part in &held {
+            self.parts.get(part).doubted();
+        }
+        self.dirty.lock().extend(held);
+        self.evict(claimed).unwrap_or(0)
+    }
+
+    fn write_entries(&self, parts: &[u64]) -> io::Result<()> {
+        let map = self.map.lock();
+        let table = self.table();
+        let Some(table) = table.as_ref() else { return Ok(()) };
+        for (page, parts) in by_page(parts) {
+            let mut page = map.page(page)?;
+            for number in parts {
+                // One that was evicted since, and perhaps filled again, was not part of the sync.
+                let state = self.parts.get(number);
+                if state.is_synced() {
+                    let part = table.part(number);
+                    let block = (part.blob_offset / BLOCK_BYTES) as u32;
+                    page.set(number, Some(Entry { block, len: part.len, crc: state.crc() }));
+                }
+            }
+            map.write(page)?;
+        }
+        map.sync()?;
+        parts.iter().for_each(|&part| self.parts.get(part).synced());
+        Ok(())
+    }
+
+    /// Removes parts that were claimed with [`PartState::begin_evict`]: first durably from the map, then from the data.
+    /// Returns the bytes freed; parts that cannot be freed stay.
+    pub(crate) fn evict(&self, mut claimed: Vec<u64>) -> io::Result<u64> {
+        claimed.sort_unstable();
+        let positions = match self.forget(&claimed) {
+            Ok(positions) => positions,
+            Err(e) => {
+                claimed.iter().for_each(|&part| self.keep(part));
+                return Err(e);
+            }
+        };
+        let mut freed = 0;
+        let mut failed = None;
+        for run in adjacent(&positions) {
+            let (first, last) = (run[0], run[run.len() - 1]);
+            match punch(&self.data, first.offset, last.offset + last.bytes - first.offset) {
+                Ok(()) => {
+                    freed += run.iter().map(|r| r.bytes).sum::<u64>();
+                    run.iter().for_each(|r| self.parts.get(r.part).absent());
+                }
+                Err(e) => {
+                    run.iter().for_each(|r| self.keep(r.part));
+                    failed = Some(e);
+                }
+            }
+        }
+        self.cached.fetch_sub(freed, Relaxed);
+        match failed {
+            Some(e) if freed == 0 => Err(e),
+            _ => Ok(freed),
+        }
+    }
+
+    fn keep(&self, part: u64) {
+        self.parts.get(part).keep();
+        self.dirty.lock().push(part);
+    }
+
+    /// Takes parts out of the map, durably, and says where they lie.
+    fn forget(&self, parts: &[u64]) -> io::Result<Vec<Position>> {
+        let map = self.map.lock();
+        let table = self.table();
+        let mut positions = Vec::with_capacity(parts.len());
+        let mut changed = false;
+        for (number, parts) in by_page(parts) {
+            let mut page = map.page(number)?;
+            let mut page_changed = false;
+            for part in parts {
+                // The page is asked, not the state: a flush may have written an entry after the part was claimed.
+                let entry = page.get(part);
+                let known = table.as_ref().filter(|t| part < t.part_count()).map(|t| t.part(part).blob_offset);
+                let offset = known.or(entry.map(|e| e.offset()));
+                let offset = offset.ok_or_else(|| io::Error::other(format!("part {part} has no place")))?;
+                positions.push(Position { part, offset, bytes: blocks_bytes(self.parts.get(part).blocks()) });
+                if entry.is_some() {
+                    page.set(part, None);
+                    page_changed = true;
+                }
+            }
+            if page_changed {
+                map.write(page)?;
+                changed = true;
+            }
+        }
+        if changed {
+            map.sync()?;
+        }
+        Ok(positions)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Position {
+    part: u64,
+    offset: u64,
+    bytes: u64,
+}
+
+/// Runs of parts that lie side by side in the file.
+fn adjacent(positions: &[Position]) -> impl Iterator<Item = &[Position]> {
+    positions.chunk_by(|a, b| a.offset + a.bytes == b.offset)
+}
+
+fn by_page(parts: &[u64]) -> BTreeMap<u64, Vec<u64>> {
+    let mut pages = BTreeMap::<u64, Vec<u64>>::new();
+    for &part in parts {
+        pages.entry(page_of(part)).or_default().push(part);
+    }
+    pages
+}
+
+fn blocks_bytes(blocks: u32) -> u64 {
+    u64::from(blocks) * BLOCK_BYTES
+}
+
+fn read_tag(dir: &Path) -> Option<BlobTag> {
+    serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()
+}
