@@ -27,7 +27,7 @@ pub(super) fn up(node: &Node) -> Result<()> {
 
 /// The node's cgroups that exist.
 pub(super) fn existing(node: &Node) -> Result<Vec<PathBuf>> {
-    Ok(hierarchies()?.into_iter().map(|root| root.join(node.cgroup())).filter(|group| group.is_dir()).collect())
+    Ok(mounted()?.into_iter().map(|root| root.join(node.cgroup())).filter(|group| group.is_dir()).collect())
 }
 
 /// Kills what is left in the node's cgroup and removes it.
@@ -66,15 +66,18 @@ fn below(dir: &Path) -> Vec<PathBuf> {
     walk.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).collect()
 }
 
-/// The mount points of version 1 hierarchies, or that of version 2 where there are none.
+/// The mount points of the hierarchies that containers live in: those of version 1, or that of version 2 where there are none.
 fn hierarchies() -> Result<Vec<PathBuf>> {
+    let (version_1, version_2): (Vec<_>, Vec<_>) = mounted()?.into_iter().partition(|root| is_version_1(root));
+    Ok(if version_1.is_empty() { version_2 } else { version_1 })
+}
+
+/// The mount points of all hierarchies. Where both versions are mounted, runc makes groups in both.
+fn mounted() -> Result<Vec<PathBuf>> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("reading the mount table")?;
-    let of_type = |wanted: &str| -> Vec<PathBuf> {
-        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        fields.filter(|field| field.get(2) == Some(&wanted)).map(|field| PathBuf::from(field[1])).collect()
-    };
-    let version_1 = of_type("cgroup");
-    Ok(if version_1.is_empty() { of_type("cgroup2") } else { version_1 })
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let cgroups = fields.filter(|field| matches!(field.get(2), Some(&"cgroup" | &"cgroup2")));
+    Ok(cgroups.map(|field| PathBuf::from(field[1])).collect())
 }
 
 fn is_version_1(root: &Path) -> bool {

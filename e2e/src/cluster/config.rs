@@ -106,6 +106,7 @@ fn kubelet(node: &Node, pki: &Pki) -> Value {
         "clusterDNS": [DNS_SERVICE],
         "clusterDomain": "cluster.local",
         "podLogsDir": node.dir.join("pod-logs"),
+        "volumePluginDir": node.dir.join("volume-plugins"),
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{}", node.cgroup()),
         "failCgroupV1": false,

@@ -24,7 +24,7 @@ pub(super) fn all(paths: &Paths, tools: &Tools, pki: &Pki, node: &Node) -> Vec<D
     vec![
         etcd(paths, tools),
         apiserver(tools, pki),
-        controller_manager(tools, pki),
+        controller_manager(paths, tools, pki),
         scheduler(tools, pki),
         containerd(node, tools),
         kubelet(node, tools, pki),
@@ -76,7 +76,7 @@ pub(super) fn apiserver(tools: &Tools, pki: &Pki) -> Daemon {
 }
 
 /// The controllers. Addresses of pods come from the CNI plugin, not from here.
-pub(super) fn controller_manager(tools: &Tools, pki: &Pki) -> Daemon {
+pub(super) fn controller_manager(paths: &Paths, tools: &Tools, pki: &Pki) -> Daemon {
     let config = pki.kubeconfig("controller-manager").display().to_string();
     Daemon::new("kube-controller-manager", tools.kubernetes("kube-controller-manager")).args([
         format!("--kubeconfig={config}"),
@@ -85,6 +85,7 @@ pub(super) fn controller_manager(tools: &Tools, pki: &Pki) -> Daemon {
         "--bind-address=127.0.0.1".to_owned(),
         format!("--cluster-cidr={POD_SUBNET}"),
         "--allocate-node-cidrs=false".to_owned(),
+        format!("--flex-volume-plugin-dir={}", paths.state.join("flex-volumes").display()),
         "--use-service-account-credentials=true".to_owned(),
         format!("--root-ca-file={}", pki.ca().display()),
         format!("--service-account-private-key-file={}", pki.key("service-accounts").display()),

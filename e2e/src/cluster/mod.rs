@@ -11,6 +11,7 @@ pub mod layout;
 mod mounts;
 mod network;
 mod node;
+mod outside;
 pub mod pki;
 mod remains;
 mod stamp;
@@ -201,7 +202,7 @@ impl Cluster {
             );
             Ok(kubectl.run(["get", "--raw", "/readyz"])? == "ok")
         })?;
-        daemons::controller_manager(&self.tools, &self.pki).start(&self.paths)?;
+        daemons::controller_manager(&self.paths, &self.tools, &self.pki).start(&self.paths)?;
         daemons::scheduler(&self.tools, &self.pki).start(&self.paths)?;
         Ok(())
     }

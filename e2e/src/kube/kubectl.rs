@@ -24,7 +24,9 @@ impl Kubectl {
     /// A command to add arguments to.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("KUBECONFIG", &self.kubeconfig);
+        // Its discovery cache would otherwise go to the home directory, and outlive the cluster.
+        let cache = self.kubeconfig.with_file_name("kubectl-cache");
+        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", cache);
         command
     }
 
