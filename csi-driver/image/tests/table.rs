@@ -127,6 +127,7 @@ fn extending_without_news_gives_the_same_table() {
     let mut builder = TableBuilder::extending(&parent);
     builder.allocate(&object("c", 1)).unwrap();
     assert_eq!(bytes_of(builder), bytes);
+    assert_eq!(parent.digest(), granary_image::Digest::of(&bytes));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     TableError,
     format::{FORMAT, HEADER_BYTES, Header, MAGIC, MAX_BLOB_BYTES, RECORD_BYTES, Record, SOURCE_BYTES, u32_at},
 };
-use crate::{Object, PART_BYTES, Pin, PinKind, SourceId, mapped::Mapped};
+use crate::{Digest, Object, PART_BYTES, Pin, PinKind, SourceId, mapped::Mapped};
 
 /// A [`Pin`] that borrows its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,6 +111,11 @@ impl ExtentTable {
     /// Number of parts of all extents.
     pub fn part_count(&self) -> u64 {
         self.inner.header.part_count
+    }
+
+    /// Content address of the table.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.inner.bytes)
     }
 
     /// The sources that the extents name, in the order of their first use.
