@@ -44,6 +44,10 @@ impl Daemon {
         if running(paths, &self.name).is_some() {
             return Ok(false);
         }
+        if let Some(pid) = self.find()? {
+            self.record(paths, pid)?;
+            return Ok(false);
+        }
         let log = paths.log(&self.name);
         std::fs::create_dir_all(log.parent().context("a log has a directory")?).context("making the log directory")?;
         let file = std::fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
@@ -53,10 +57,23 @@ impl Daemon {
         // SAFETY: setsid is async-signal-safe, and nothing else runs between fork and exec.
         unsafe { command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into)) };
         let child = command.spawn().with_context(|| format!("starting {} ({})", self.name, self.program.display()))?;
-        let begun =
-            start_time(child.id()).with_context(|| format!("{} ended at once; see {}", self.name, log.display()))?;
-        write_atomically(&pid_file(paths, &self.name), format!("{} {begun} {}\n", child.id(), self.program.display()))?;
+        self.record(paths, child.id())
+            .with_context(|| format!("{} ended at once; see {}", self.name, log.display()))?;
         Ok(true)
+    }
+
+    /// A process with exactly this command line: one whose starter was killed before it wrote the pid file.
+    fn find(&self) -> Result<Option<u32>> {
+        let program = self.program.to_string_lossy();
+        let wanted = |line: &[String]| {
+            line.split_first().is_some_and(|(first, rest)| *first == program && rest == self.arguments)
+        };
+        Ok(processes()?.find(|pid| wanted(&command_line(*pid))))
+    }
+
+    fn record(&self, paths: &Paths, pid: u32) -> Result<()> {
+        let begun = start_time(pid)?;
+        write_atomically(&pid_file(paths, &self.name), format!("{pid} {begun} {}\n", self.program.display()))
     }
 
     /// Waits until `ready` says yes. The error has the process' last log lines, and comes at once when it died.
@@ -107,9 +124,8 @@ pub fn stop(paths: &Paths, name: &str, grace: Duration) -> Result<()> {
 /// Processes whose program lies in our cache and whose arguments name our state directory: all that a cluster started, also
 /// what no pid file knows (a run that was killed before it wrote one, and containerd's shims).
 pub fn strays(paths: &Paths) -> Result<Vec<u32>> {
-    let pids = std::fs::read_dir("/proc").context("listing processes")?.flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(pids.filter(|pid| *pid != std::process::id() && is_stray(&command_line(*pid), paths)).collect())
+    let ours = |pid: &u32| *pid != std::process::id() && is_stray(&command_line(*pid), paths);
+    Ok(processes()?.filter(ours).collect())
 }
 
 /// Kills all [`strays`].
@@ -152,6 +168,11 @@ pub fn terminate(pid: u32, grace: Duration) -> Result<()> {
     Ok(())
 }
 
+fn processes() -> Result<impl Iterator<Item = u32>> {
+    let entries = std::fs::read_dir("/proc").context("listing processes")?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+}
+
 fn pid_file(paths: &Paths, name: &str) -> PathBuf {
     paths.state.join("run").join(format!("{name}.pid"))
 }
@@ -185,13 +206,27 @@ mod tests {
     fn a_daemon_is_started_once_and_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(dir.path());
-        let daemon = Daemon::new("sleeper", "/bin/sleep".into()).args(["300"]);
+        let daemon = Daemon::new("sleeper", "/bin/sleep".into()).args([format!("302.{}", std::process::id())]);
         assert!(daemon.start(&paths).unwrap());
         let pid = running(&paths, "sleeper").unwrap();
         assert!(!daemon.start(&paths).unwrap());
         stop(&paths, "sleeper", Duration::from_secs(5)).unwrap();
         assert_eq!(running(&paths, "sleeper"), None);
         assert!(command_line(pid).is_empty());
+    }
+
+    #[test]
+    fn a_daemon_without_a_pid_file_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(dir.path());
+        // A length that no other process waits for.
+        let daemon = Daemon::new("orphan", "/bin/sleep".into()).args([format!("301.{}", std::process::id())]);
+        daemon.start(&paths).unwrap();
+        let pid = running(&paths, "orphan");
+        std::fs::remove_file(pid_file(&paths, "orphan")).unwrap();
+        assert!(!daemon.start(&paths).unwrap());
+        assert_eq!(running(&paths, "orphan"), pid);
+        stop(&paths, "orphan", Duration::from_secs(5)).unwrap();
     }
 
     #[test]
