@@ -167,7 +167,11 @@ fn authorization(config: &SourceConfig, keys: &SecretKeys) -> Result<Option<Head
             ));
         }
         (None, ..) => {
-            return Err(SourceError::keys_missing(&config.uri, keys, &[("username", username), ("password", password)]));
+            return Err(SourceError::keys_missing(
+                &config.uri,
+                keys,
+                &[("username", username), ("password", password)],
+            ));
         }
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| SourceError::invalid(&config.uri, "the token, username or password in the Secret has a line break or another character that no header can hold"))?;
