@@ -82,11 +82,14 @@ impl Signed {
         let (_, args, _): (BytesRange, OpRead, OpReader) = options.into();
         let range = BytesRange::new(wanted.range.start, Some(wanted.range.end - wanted.range.start));
         let reader = self.service.read_dyn(&context, path, args).map_err(|error| self.failure(error))?;
-        reader.open_dyn(range).await.map_err(|error| self.failure(error))?;
+        let opened = reader.open_dyn(range).await.map(drop).map_err(|error| self.failure(error));
         let request = caught.lock().ok().and_then(|mut caught| caught.take());
+        // What OpenDAL thinks of the empty answer to a caught request means nothing.
         let Some(request) = request else {
             let detail = "the service made no request".to_owned();
-            return Err(SourceError::Unavailable { uri: self.transport.uri().to_owned(), detail });
+            return Err(opened
+                .err()
+                .unwrap_or(SourceError::Unavailable { uri: self.transport.uri().to_owned(), detail }));
         };
         wanted.fetch(&self.transport, request.map(|body: Buffer| body.to_bytes())).await
     }

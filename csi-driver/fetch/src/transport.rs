@@ -56,7 +56,9 @@ impl Transport {
         let mut roots = system_roots().to_vec();
         if let Some(pem) = keys.get(name, "ca.crt") {
             let own = Certificate::from_pem_bundle(pem.as_bytes())
-                .map_err(|_| SourceError::invalid(uri, "'ca.crt' of the Secret holds no PEM certificates"))?;
+                .ok()
+                .filter(|own| !own.is_empty())
+                .ok_or_else(|| SourceError::invalid(uri, "'ca.crt' of the Secret holds no PEM certificates"))?;
             roots.extend(own);
         }
         let guard = Guard(policy.clone());

@@ -138,7 +138,7 @@ fn versions(state: &State, request: &Request) -> Answer {
             );
         }
     }
-    xml += "<DeleteMarker><Key>deleted</Key><VersionId>d</VersionId><IsLatest>true</IsLatest>\
+    xml += "<DeleteMarker><Key>p/deleted</Key><VersionId>d</VersionId><IsLatest>true</IsLatest>\
             <LastModified>2024-05-01T10:00:00.000Z</LastModified></DeleteMarker></ListVersionsResult>";
     document(200, xml)
 }
