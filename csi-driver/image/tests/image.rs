@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Tree, awkward, blob_bytes, image, placed, read_back};
-use granary_image::{ImageBuilder, ImageError, ImageReader};
+use granary_image::{ExtentTable, ImageBuilder, ImageError, ImageReader, Object, Pin, PinKind, SourceId, TableBuilder};
 use proptest::prelude::*;
 
 #[test]
@@ -141,6 +141,27 @@ fn a_directory_in_itself_ends() {
     bytes[entry..entry + 8].copy_from_slice(&128u64.to_le_bytes());
     let files: Vec<_> = ImageReader::from_bytes(bytes).unwrap().files().collect();
     assert!(matches!(files[..], [Err(ImageError::Damaged("a directory is reached twice"))]), "{files:?}");
+}
+
+#[test]
+fn an_image_must_fit_its_table() {
+    let table = |sizes: &[u64]| {
+        let mut builder = TableBuilder::new("b".to_owned());
+        for (index, &size) in sizes.iter().enumerate() {
+            let pin = Pin { kind: PinKind::ETag, value: String::new() };
+            builder.allocate(&Object { source: SourceId([0; 16]), key: index.to_string(), pin, size }).unwrap();
+        }
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes).unwrap();
+        ExtentTable::from_bytes(bytes).unwrap()
+    };
+    let tree = placed([("a".to_owned(), 5), ("b".to_owned(), 5000), ("empty".to_owned(), 0)]);
+    let image = ImageReader::from_bytes(image(&tree).0).unwrap();
+    image.validate(&table(&[5, 5000])).unwrap();
+    image.validate(&table(&[5, 5000, 1])).unwrap();
+    for other in [&[5][..], &[6, 5000], &[5, 5001], &[5, 4096, 1], &[12_000]] {
+        assert!(matches!(image.validate(&table(other)), Err(ImageError::Damaged(_))), "{other:?}");
+    }
 }
 
 fn trees() -> impl Strategy<Value = Tree> {

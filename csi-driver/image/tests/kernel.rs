@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    ffi::CString,
     fs::{self, File},
     io::Read,
     os::unix::fs::{FileExt, MetadataExt},
@@ -10,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use common::{Tree, awkward, blob_bytes, image};
+use common::{Tree, awkward, blob_bytes, image, placed};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 fn run(program: &str, args: &[&str]) -> String {
@@ -79,30 +80,70 @@ impl Drop for Mounted {
     }
 }
 
+impl Mounted {
+    /// Mounts image and blob at `mnt` in `dir`, with a loop device each.
+    fn at(dir: &Path, image: &Path, blob: &Path) -> (Self, [Loop; 2]) {
+        let loops = [Loop::over(image), Loop::over(blob)];
+        let target = dir.join("mnt");
+        fs::create_dir_all(&target).unwrap();
+        let options = CString::new(format!("device={}", loops[1].0)).unwrap();
+        mount(&loops[0].0, &target, "erofs", MountFlags::RDONLY, Some(options.as_c_str())).unwrap();
+        // The mount is dropped before its loops: tuples are dropped in order.
+        (Self(target), loops)
+    }
+}
+
 #[test]
 #[ignore = "needs root: mounts an image with two loop devices"]
 fn the_kernel_reads_every_byte_back() {
     let dir = tempfile::tempdir().unwrap();
     for tree in [Tree::new(), awkward()] {
         let (image, blob) = artifacts(dir.path(), &tree);
-        let (image, blob) = (Loop::over(&image), Loop::over(&blob));
-        let target = dir.path().join("mnt");
-        fs::create_dir_all(&target).unwrap();
-        let options = std::ffi::CString::new(format!("device={}", blob.0)).unwrap();
-        mount(&image.0, &target, "erofs", MountFlags::RDONLY, Some(options.as_c_str())).unwrap();
-        let mounted = Mounted(target.clone());
-        compare(&target, &tree);
+        let mounted = Mounted::at(dir.path(), &image, &blob);
+        let root = &mounted.0.0;
+        compare(root, &tree);
         for (path, (size, _)) in &tree {
-            let metadata = fs::metadata(target.join(path)).unwrap();
-            let facts =
-                (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime(), metadata.nlink(), metadata.len());
+            let found = fs::metadata(root.join(path)).unwrap();
+            let facts = (found.mode(), found.uid(), found.gid(), found.mtime(), found.nlink(), found.len());
             assert_eq!(facts, (0o100444, 0, 0, 315_532_800, 1, *size), "{path}");
         }
-        let root = fs::metadata(&target).unwrap();
-        assert_eq!((root.mode(), root.mtime()), (0o040555, 315_532_800));
-        assert!(fs::metadata(target.join("absent")).is_err());
-        drop(mounted);
+        let found = fs::metadata(root).unwrap();
+        assert_eq!((found.mode(), found.mtime()), (0o040555, 315_532_800));
+        assert!(fs::metadata(root.join("absent")).is_err());
     }
+}
+
+/// What needs the longer form of an inode: more than 4 GiB, more than 65,535 links.
+#[test]
+#[ignore = "needs root: mounts an image with two loop devices"]
+fn the_kernel_takes_what_is_large() {
+    const SIZE: u64 = (5 << 30) + 123;
+    let dir = tempfile::tempdir().unwrap();
+    let files =
+        (0..66_000).map(|i| (format!("d{i:05}/empty"), 0)).chain([("huge".to_owned(), SIZE), ("after".to_owned(), 9)]);
+    let tree = placed(files);
+    let (image_path, blob_path) = (dir.path().join("image"), dir.path().join("blob"));
+    fs::write(&image_path, image(&tree).0).unwrap();
+    let blob = File::create(&blob_path).unwrap();
+    blob.set_len(blob_bytes(&tree)).unwrap();
+    let start = tree["huge"].1.unwrap();
+    for at in [0, u64::from(u32::MAX), SIZE - 5] {
+        blob.write_all_at(b"marks", start + at).unwrap();
+    }
+    run("fsck.erofs", &[&format!("--device={}", blob_path.display()), image_path.to_str().unwrap()]);
+    let mounted = Mounted::at(dir.path(), &image_path, &blob_path);
+    let root = &mounted.0.0;
+    let huge = File::open(root.join("huge")).unwrap();
+    let found = huge.metadata().unwrap();
+    assert_eq!((found.len(), found.mode(), found.mtime(), found.nlink()), (SIZE, 0o100444, 315_532_800, 1));
+    for at in [0, u64::from(u32::MAX), SIZE - 5] {
+        let mut bytes = [0; 5];
+        huge.read_exact_at(&mut bytes, at).unwrap();
+        assert_eq!(&bytes, b"marks", "at {at}");
+    }
+    assert_eq!(fs::metadata(root).unwrap().nlink(), 66_002);
+    assert_eq!(fs::read_dir(root).unwrap().count(), 66_002);
+    assert_eq!(fs::metadata(root.join("d65999/empty")).unwrap().len(), 0);
 }
 
 /// Names, sizes and bytes below `root` are those of `tree`, neither more nor fewer.

@@ -17,6 +17,11 @@ fn request(uri: String, out: &std::path::Path) -> Result<IndexRequest, IndexErro
     Ok(IndexRequest { sources: vec![(config, source)], parent: None, new_blob_id, out_dir: out.to_owned() })
 }
 
+/// Callers may want to run it as a task.
+fn sendable<T: Send>(future: T) -> T {
+    future
+}
+
 #[tokio::test]
 async fn a_directory_becomes_a_version_and_stays_the_same() {
     let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -27,7 +32,7 @@ async fn a_directory_becomes_a_version_and_stays_the_same() {
     let uri = format!("file://{}/", data.path().display());
     let told = AtomicU64::new(0);
     let progress = |count| told.store(count, Ordering::Relaxed);
-    let indexed = index(request(uri.clone(), out.path()).unwrap(), &progress).await.unwrap();
+    let indexed = sendable(index(request(uri.clone(), out.path()).unwrap(), &progress)).await.unwrap();
     assert_eq!(told.into_inner(), 3);
     let image = ImageReader::open(&indexed.image.path).unwrap();
     let files: Vec<_> = image.files().map(|file| file.map(|f| (f.path, f.size)).unwrap()).collect();

@@ -4,7 +4,7 @@ use super::{
     ImageError, is_file_path,
     layout::{BLOCK, DIRENT_BYTES, Dirent, Inode, Kind, NO_BLOCK, ROOT_NID, SLOT_BYTES, Superblock},
 };
-use crate::{BLOCK_BYTES, mapped::Mapped};
+use crate::{BLOCK_BYTES, ExtentTable, mapped::Mapped};
 
 /// A file of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct ImageReader {
 }
 
 impl ImageReader {
-    /// Maps the image at `path` and checks its superblock. Walk through [`files`](Self::files) to check the rest.
+    /// Maps the image at `path` and checks its superblock. [`validate`](Self::validate) checks the rest.
     pub fn open(path: &Path) -> Result<Self, ImageError> {
         let bytes = Mapped::open(path).map_err(|source| ImageError::Open { path: path.to_owned(), source })?;
         Self::checked(bytes)
@@ -58,6 +58,22 @@ impl ImageReader {
     /// Number of files and directories, the root included, as the superblock has it. Walking the files checks it.
     pub fn inode_count(&self) -> u64 {
         self.superblock.inode_count
+    }
+
+    /// Walks through the whole image: every structure is one of ours, and every file is exactly one object of `table`.
+    /// To be done before an image is given to a kernel.
+    pub fn validate(&self, table: &ExtentTable) -> Result<(), ImageError> {
+        if self.blob_bytes() > table.blob_bytes() {
+            return Err(ImageError::Damaged("its blob is longer than the extent table's"));
+        }
+        for file in self.files() {
+            let file = file?;
+            let Some(offset) = file.blob_offset else { continue };
+            if table.at(offset).is_none_or(|extent| (extent.offset, extent.size) != (offset, file.size)) {
+                return Err(ImageError::Damaged("a file is no object of the extent table"));
+            }
+        }
+        Ok(())
     }
 
     fn checked(bytes: Mapped) -> Result<Self, ImageError> {

@@ -39,9 +39,10 @@ fn a_million_objects() {
         );
         let start = Instant::now();
         let table = ExtentTable::open(&indexed.extents.path).unwrap();
-        let files = ImageReader::open(&indexed.image.path).unwrap().files().map(Result::unwrap).count();
+        let image = ImageReader::open(&indexed.image.path).unwrap();
+        image.validate(&table).unwrap();
         println!("  table and image checked as a node does: {:?}", start.elapsed());
-        assert_eq!((u64::from(table.len()), files as u64, indexed.file_count), (COUNT, COUNT, COUNT));
+        assert_eq!((u64::from(table.len()), indexed.file_count, image.inode_count()), (COUNT, COUNT, COUNT + 1003));
         assert!(peak_mib() < 1024, "{} MiB", peak_mib());
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn files(indexed: &Indexed) -> Vec<(String, u64, Option<String>)> {
     let table = ExtentTable::open(&indexed.extents.path).unwrap();
     let image = ImageReader::open(&indexed.image.path).unwrap();
     assert_eq!(image.blob_bytes(), indexed.blob_bytes);
+    image.validate(&table).unwrap();
     let mut files: Vec<_> = image
         .files()
         .map(|file| {
