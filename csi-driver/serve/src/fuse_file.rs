@@ -63,9 +63,11 @@ impl FuseFile {
         let file = rustix::fs::openat(&mount, BLOB_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { file: file.into(), closed })
     }
+}
 
-    /// Fails reads that wait for a source, and all to come.
-    pub(crate) fn abandon(&self) {
+impl Drop for FuseFile {
+    /// Fails reads that wait for a source, and all to come: nobody shall be held up by a blob that is served no more.
+    fn drop(&mut self) {
         self.closed.send_replace(true);
     }
 }

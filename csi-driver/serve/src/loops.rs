@@ -19,14 +19,15 @@ const PREFIX: &str = "granary";
 const TRIES: u32 = 64;
 
 /// What a loop device is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Image,
-    Blob,
+    /// The blob, for the mount of the image on the loop device of this number.
+    BlobFor(u32),
 }
 
 /// Whose a loop device is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Label {
     /// The state directory's id.
     pub(crate) instance: String,
@@ -38,8 +39,8 @@ pub(crate) struct Label {
 impl Label {
     fn to_bytes(&self) -> [u8; 64] {
         let role = match self.role {
-            Role::Image => 'i',
-            Role::Blob => 'b',
+            Role::Image => "i".to_owned(),
+            Role::BlobFor(image) => format!("b{image}"),
         };
         let text = format!("{PREFIX}/{}/{}/{role}", self.instance, self.version);
         let mut bytes = [0; 64];
@@ -55,8 +56,7 @@ impl Label {
         let (prefix, instance, version, role) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let role = match role {
             "i" => Role::Image,
-            "b" => Role::Blob,
-            _ => return None,
+            role => Role::BlobFor(role.strip_prefix('b')?.parse().ok()?),
         };
         (prefix == PREFIX && parts.next().is_none())
             .then(|| Self { instance: instance.to_owned(), version: version.to_owned(), role })
@@ -105,6 +105,11 @@ impl LoopDevice {
         self.number
     }
 
+    /// Minor number of the device, as mountinfo has it.
+    pub(crate) fn minor(&self) -> io::Result<u32> {
+        Ok(rustix::fs::minor(rustix::fs::fstat(&self.file)?.st_rdev))
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         format!("/dev/loop{}", self.number).into()
     }
@@ -124,8 +129,7 @@ impl LoopDevice {
 
     /// Minor number of the anonymous device that the backing file's filesystem has: the number of its FUSE connection.
     pub(crate) fn backing_minor(&self) -> io::Result<u32> {
-        let device = loop_sys::status(&self.file)?.device as u32;
-        Ok(device & 0xff | device >> 12 & !0xff)
+        Ok(huge_minor(loop_sys::status(&self.file)?.device))
     }
 
     /// Sets an attribute of the device's queue. It tunes and nothing more, so a kernel that refuses is asked no further.
@@ -135,6 +139,12 @@ impl LoopDevice {
             tracing::debug!(%path, value, %error, "cannot tune a loop device");
         }
     }
+}
+
+/// The minor number in the kernel's "huge" encoding: bits 0-7 and 20-31.
+fn huge_minor(device: u64) -> u32 {
+    let device = device as u32;
+    device & 0xff | device >> 12 & !0xff
 }
 
 /// All bound devices that carry a label of `instance`.
@@ -176,14 +186,21 @@ mod tests {
 
     #[test]
     fn labels_survive_the_kernel() {
-        for role in [Role::Image, Role::Blob] {
-            let label = Label { instance: "0123456789abcdef".into(), version: "f".repeat(32), role };
+        for role in [Role::Image, Role::BlobFor(999_999)] {
+            let label = Label { instance: "0123456789ab".into(), version: "f".repeat(32), role };
             assert_eq!(Label::parse(&label.to_bytes()), Some(label));
         }
         assert_eq!(Label::parse(b"/var/lib/disk.img\0\0"), None);
         assert_eq!(Label::parse(b"granary/a/b/x"), None);
         assert_eq!(Label::parse(b"granary/a/b/i/j"), None);
         assert_eq!(Label::parse(&[0xff; 64]), None);
+    }
+
+    #[test]
+    fn minors_are_decoded() {
+        assert_eq!(huge_minor(0x0000_0031), 0x31);
+        assert_eq!(huge_minor(0x0010_0131), 0x131);
+        assert_eq!(huge_minor(0x0fff_00ff), 0xffff);
     }
 
     #[test]

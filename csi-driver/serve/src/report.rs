@@ -1,6 +1,10 @@
 //! What a server has mounted and cached.
 
+use std::collections::BTreeMap;
+
 use granary_blob::{BlobStats, BlobTag, PoolUsage, ReadErrorCount};
+
+use crate::node::Node;
 
 /// What a server has mounted and cached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,4 +28,53 @@ pub struct DatasetReport {
     pub versions: Vec<(String, u32)>,
     /// Reads that failed since its blobs were opened.
     pub read_errors: Vec<ReadErrorCount>,
+}
+
+/// Puts together what pools, blobs and volumes say.
+pub(crate) fn report(node: &Node) -> Report {
+    let pools = node.pools.all();
+    let mut datasets: BTreeMap<BlobTag, DatasetReport> = BTreeMap::new();
+    for usage in pools.iter().flat_map(|(_, pool)| pool.blobs()) {
+        let dataset = entry(&mut datasets, &usage.tag);
+        dataset.cached_bytes += usage.cached_bytes;
+        for error in usage.read_errors {
+            add_error(&mut dataset.read_errors, error);
+        }
+    }
+    let targets = node.volumes.targets();
+    for (key, version) in node.all_live() {
+        if let Some(count) = targets.get(&key) {
+            let dataset = entry(&mut datasets, &version.manifest.dataset);
+            dataset.versions.push((version.manifest.version.clone(), *count));
+        }
+    }
+    let mut datasets: Vec<_> = datasets.into_values().collect();
+    for dataset in &mut datasets {
+        dataset.versions.sort();
+    }
+    Report {
+        pools: pools.iter().map(|(name, pool)| (name.clone(), pool.usage())).collect(),
+        datasets,
+        traffic: node.blobs.stats(),
+    }
+}
+
+fn entry<'a>(datasets: &'a mut BTreeMap<BlobTag, DatasetReport>, tag: &BlobTag) -> &'a mut DatasetReport {
+    datasets.entry(tag.clone()).or_insert_with(|| DatasetReport {
+        tag: tag.clone(),
+        cached_bytes: 0,
+        versions: Vec::new(),
+        read_errors: Vec::new(),
+    })
+}
+
+/// A dataset can have several blobs, and errors of one reason are one.
+fn add_error(errors: &mut Vec<ReadErrorCount>, error: ReadErrorCount) {
+    match errors.iter_mut().find(|known| known.reason == error.reason) {
+        Some(known) => {
+            known.count += error.count;
+            known.last = known.last.max(error.last);
+        }
+        None => errors.push(error),
+    }
 }

@@ -1,4 +1,4 @@
-//! The server: what is published, and the operations on it.
+//! The server: what callers see, and which lock each operation takes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,15 @@ use std::sync::Arc;
 
 use granary_blob::PoolConfig;
 use granary_fetch::SecretKeys;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
 
-use crate::{ArtifactStore, Layout, Report, ServeError, VersionManifest};
+use crate::adopt::adopt;
+use crate::artifacts::{self, run_blocking};
+use crate::locks::NamedLocks;
+use crate::node::Node;
+use crate::probe::probe;
+use crate::{ArtifactStore, Layout, Report, ServeError, VersionManifest, mountinfo, report};
 
 /// How a server is started.
 #[derive(Clone, Debug)]
@@ -21,24 +28,40 @@ pub struct ServerConfig {
 
 /// Mounts versions at targets. Every operation may be called again, at the same time, and after a crash.
 pub struct Server {
-    config: ServerConfig,
+    layout: Layout,
+    node: Arc<Node>,
+    /// Locks are taken in this order: target, version.
+    targets: NamedLocks<PathBuf>,
+    versions: NamedLocks<String>,
 }
 
 impl Server {
     /// Finds out what the kernel can, and adopts or releases what a predecessor left. Must be called in a tokio runtime.
     pub async fn start(config: ServerConfig) -> Result<Arc<Self>, ServeError> {
-        Ok(Arc::new(Self { config }))
+        let runtime = Handle::current();
+        let (layout, node) = run_blocking(move || {
+            let layout = probe();
+            let node = Arc::new(Node::open(&config.state_dir, runtime)?);
+            for (name, pool) in config.pools {
+                node.pools.set(&name, pool)?;
+            }
+            if layout == Layout::EROFSLoop {
+                adopt(&node)?;
+            }
+            Ok((layout, node))
+        })
+        .await?;
+        Ok(Arc::new(Self { layout, node, targets: NamedLocks::default(), versions: NamedLocks::default() }))
     }
 
     /// What this kernel can do.
     pub fn layout(&self) -> Layout {
-        unimplemented!()
+        self.layout.clone()
     }
 
     /// Opens the pool of a class, or gives an open one new limits.
     pub fn set_pool(&self, name: &str, config: PoolConfig) -> Result<(), ServeError> {
-        let _ = (name, config, &self.config);
-        unimplemented!()
+        self.node.pools.set(name, config)
     }
 
     /// Mounts `version` at `target`, without waiting for data. A target that has a version already keeps it; its keys become
@@ -51,36 +74,140 @@ impl Server {
         secret: SecretKeys,
         artifacts: &dyn ArtifactStore,
     ) -> Result<(), ServeError> {
-        let _ = (volume_id, target, version, secret, artifacts);
-        unimplemented!()
+        if let Layout::Unsupported(reason) = &self.layout {
+            return Err(ServeError::Unsupported(reason.clone()));
+        }
+        let target = mountinfo::canonical(target).map_err(ServeError::io("resolve", target))?;
+        let target_lock = self.targets.lock(target.clone()).await;
+        let present = self.at(&target).await?;
+        let key = present.clone().unwrap_or_else(|| version.key());
+        let version_lock = self.versions.lock(key.clone()).await;
+        if self.node.live(&key).is_none() {
+            // What a predecessor mounted has its own manifest, unless that was lost.
+            let dir = self.node.state.version(&key);
+            if key == version.key() {
+                artifacts::complete(&dir, version, artifacts).await?;
+            }
+        }
+        let (node, volume_id, is_bound) = (self.node.clone(), volume_id.to_owned(), present.is_some());
+        run_blocking(move || {
+            let _locks = (target_lock, version_lock);
+            let result = publish(&node, &volume_id, &key, &target, secret, is_bound);
+            if result.is_err() && !is_bound {
+                roll_back(&node, &key, &target);
+            }
+            result
+        })
+        .await
+    }
+
+    /// The key of the version at `target`; an error if something else is there.
+    async fn at(&self, target: &Path) -> Result<Option<String>, ServeError> {
+        let (node, target) = (self.node.clone(), target.to_owned());
+        run_blocking(move || {
+            let survey = node.survey()?;
+            match (survey.version_at(&target), survey.at(&target)) {
+                (Some(key), _) => Ok(Some(key.to_owned())),
+                (None, None) => Ok(None),
+                (None, Some(mount)) => {
+                    let found = format!("{} from {}", mount.filesystem, mount.source.display());
+                    Err(ServeError::Occupied { target, found })
+                }
+            }
+        })
+        .await
     }
 
     /// Unmounts `target` and removes the directory if [`Self::publish`] made it. The last target of a version takes the
     /// version's mount and loop devices with it.
     pub async fn unpublish(&self, volume_id: &str, target: &Path) -> Result<(), ServeError> {
-        let _ = (volume_id, target);
-        unimplemented!()
+        let target = match mountinfo::canonical(target) {
+            // Where there is no directory, nothing is mounted.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(ServeError::io("resolve", target))?,
+        };
+        tracing::debug!(volume_id, target = %target.display(), "unpublishing");
+        let target_lock = self.targets.lock(target.clone()).await;
+        let node = self.node.clone();
+        let (target_lock, key) = run_blocking(move || {
+            let key = node.unbind(&target)?;
+            Ok((target_lock, key))
+        })
+        .await?;
+        match key {
+            Some(key) => self.release_unused(target_lock, key).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn release_unused(&self, target_lock: OwnedMutexGuard<()>, key: String) -> Result<(), ServeError> {
+        let version_lock = self.versions.lock(key.clone()).await;
+        let node = self.node.clone();
+        run_blocking(move || {
+            let _locks = (target_lock, version_lock);
+            node.release_unused(&key).map(drop)
+        })
+        .await
     }
 
     /// Whether a version is mounted at `target`.
     pub fn is_published(&self, target: &Path) -> bool {
-        let _ = target;
-        unimplemented!()
+        let Ok(target) = mountinfo::canonical(target) else { return false };
+        let survey = self.node.survey().inspect_err(|error| tracing::error!(%error, "cannot see what is published"));
+        survey.is_ok_and(|survey| survey.version_at(&target).is_some())
     }
 
     /// New keys for the sources of what is published as `volume_id`.
     pub fn refresh_secret(&self, volume_id: &str, secret: SecretKeys) {
-        let _ = (volume_id, secret);
+        for key in self.node.volumes.versions_of(volume_id) {
+            if let Some(version) = self.node.live(&key) {
+                version.blob.origin.set_secret(secret.clone());
+            }
+        }
     }
 
     /// What is mounted and cached now.
     pub fn report(&self) -> Report {
-        unimplemented!()
+        report::report(&self.node)
     }
 
     /// Ends the server: with `unmount` everything is unmounted, otherwise mounts stay for a successor and reads of them fail
     /// until it has come.
     pub async fn stop(&self, unmount: bool) {
-        let _ = unmount;
+        if unmount {
+            for volume in self.node.volumes.all() {
+                if let Err(error) = self.unpublish(&volume.volume_id, &volume.target).await {
+                    tracing::error!(target = %volume.target.display(), %error, "cannot unmount");
+                }
+            }
+        }
+        self.node.leave();
+        for (_, pool) in self.node.pools.all() {
+            pool.flush().await;
+        }
+    }
+}
+
+fn publish(
+    node: &Node,
+    volume_id: &str,
+    key: &str,
+    target: &Path,
+    secret: SecretKeys,
+    is_bound: bool,
+) -> Result<(), ServeError> {
+    let version = match node.live(key) {
+        Some(version) => version,
+        None => node.open_version(key)?,
+    };
+    version.blob.origin.set_secret(secret);
+    if is_bound { node.keep_record(volume_id, key, target) } else { node.bind(volume_id, key, target) }
+}
+
+/// Takes back what a failed publish did. What cannot be taken back now is repaired by the next call or the next start.
+fn roll_back(node: &Node, key: &str, target: &Path) {
+    let result = node.unbind(target).and_then(|_| node.release_unused(key));
+    if let Err(error) = result {
+        tracing::warn!(target = %target.display(), %error, "cannot take back a failed publish");
     }
 }

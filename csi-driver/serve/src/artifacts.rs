@@ -1,0 +1,95 @@
+//! Gets a version's image and extent table and checks them before the kernel or anybody else reads them.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use granary_image::{Digest, ExtentTable, ImageReader};
+use sha2::{Digest as _, Sha256};
+
+use crate::state_dir::{VersionDir, write_json};
+use crate::{ArtifactStore, ServeError, VersionManifest};
+
+/// Completes `dir`: fetches what is absent, and writes the manifest last, so that one with a manifest is complete.
+pub(crate) async fn complete(
+    dir: &VersionDir,
+    manifest: &VersionManifest,
+    store: &dyn ArtifactStore,
+) -> Result<(), ServeError> {
+    dir.create()?;
+    if dir.manifest().exists() {
+        return write_json(&dir.manifest(), manifest);
+    }
+    fetch(store, &manifest.image, manifest.image_bytes, &dir.image()).await?;
+    fetch(store, &manifest.extents, manifest.extents_bytes, &dir.extents()).await?;
+    let (image, extents, wanted) = (dir.image(), dir.extents(), manifest.clone());
+    run_blocking(move || validate(&image, &extents, &wanted)).await?;
+    write_json(&dir.manifest(), manifest)
+}
+
+async fn fetch(store: &dyn ArtifactStore, digest: &Digest, bytes: u64, to: &Path) -> Result<(), ServeError> {
+    let temporary = to.with_extension("new");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ServeError::io("remove", &temporary)(error)),
+        _ => {}
+    }
+    store
+        .fetch(digest, bytes, &temporary)
+        .await
+        .map_err(|error| ServeError::Artifact { digest: *digest, message: error.to_string() })?;
+    let (digest, to) = (*digest, to.to_owned());
+    run_blocking(move || {
+        let found = digest_of(&temporary).map_err(ServeError::io("read", &temporary))?;
+        if found != digest {
+            return Err(ServeError::WrongDigest { digest, found });
+        }
+        std::fs::rename(&temporary, &to).map_err(ServeError::io("rename", &temporary))
+    })
+    .await
+}
+
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    let mut buf = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buf)? {
+            0 => return Ok(Digest::from_hasher(hasher)),
+            n => hasher.update(&buf[..n]),
+        }
+    }
+}
+
+/// Reads all of an image and checks that the parts of a version fit together.
+fn validate(image: &Path, extents: &Path, manifest: &VersionManifest) -> Result<(), ServeError> {
+    let table = ExtentTable::open(extents)?;
+    let image = ImageReader::open(image)?;
+    let invalid = |message: String| Err(ServeError::Invalid { version: manifest.version.clone(), message });
+    if table.blob_id() != manifest.blob_id {
+        return invalid(format!("its extent table is of blob {}, and blob {} is wanted", table.blob_id(), manifest.blob_id));
+    }
+    if table.blob_bytes() != manifest.blob_bytes || image.blob_bytes() > manifest.blob_bytes {
+        return invalid(format!(
+            "it names {} bytes of blob, its extent table {} and its image {}",
+            manifest.blob_bytes,
+            table.blob_bytes(),
+            image.blob_bytes()
+        ));
+    }
+    for file in image.files() {
+        file?;
+    }
+    Ok(())
+}
+
+/// Runs `work`, which waits for disks or the kernel, where it does not hold up the runtime.
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServeError> + Send + 'static,
+) -> Result<T, ServeError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ServeError::Stopped),
+        },
+    }
+}

@@ -1,0 +1,115 @@
+//! Blobs that are served to the kernel.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use granary_blob::{Blob, BlobStats, Pool};
+use granary_image::ExtentTable;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::fuse_file::FuseFile;
+use crate::origin::BlobOrigin;
+use crate::{ServeError, VersionManifest};
+
+/// A blob with its origin and its FUSE file, shared by all mounted versions of it.
+pub(crate) struct ServedBlob {
+    pub(crate) origin: Arc<BlobOrigin>,
+    pub(crate) file: FuseFile,
+    blob: Arc<Blob>,
+    /// What the blob had counted before.
+    base: BlobStats,
+    closed: Arc<Mutex<BlobStats>>,
+}
+
+impl ServedBlob {
+    fn stats(&self) -> BlobStats {
+        minus(self.blob.stats(), self.base)
+    }
+}
+
+impl Drop for ServedBlob {
+    fn drop(&mut self) {
+        let mut closed = self.closed.lock();
+        *closed = plus(*closed, self.stats());
+    }
+}
+
+/// A blob id within a pool.
+type Name = (String, String);
+
+/// All blobs that are served.
+pub(crate) struct ServedBlobs {
+    runtime: Handle,
+    blobs: Mutex<HashMap<Name, Weak<ServedBlob>>>,
+    /// A blob can outlive its service while the kernel finishes with it, and keeps its origin for as long.
+    origins: Mutex<HashMap<Name, Weak<BlobOrigin>>>,
+    closed: Arc<Mutex<BlobStats>>,
+}
+
+impl ServedBlobs {
+    pub(crate) fn new(runtime: Handle) -> Self {
+        Self { runtime, blobs: Mutex::default(), origins: Mutex::default(), closed: Arc::default() }
+    }
+
+    /// The blob of a version, with the version's sources and extents added.
+    pub(crate) fn serve(
+        &self,
+        manifest: &VersionManifest,
+        pool: &Arc<Pool>,
+        table: ExtentTable,
+    ) -> Result<Arc<ServedBlob>, ServeError> {
+        let name = (manifest.pool.clone(), manifest.blob_id.clone());
+        // Held to the end, so that a blob is served once.
+        let mut blobs = self.blobs.lock();
+        blobs.retain(|_, blob| blob.strong_count() > 0);
+        let origin = self.origin(&name);
+        origin.open_sources(&manifest.sources, &manifest.policy)?;
+        let blob = pool.blob(manifest.dataset.clone(), table, origin.clone())?;
+        if let Some(served) = blobs.get(&name).and_then(Weak::upgrade) {
+            return Ok(served);
+        }
+        let file = FuseFile::open(blob.clone(), self.runtime.clone()).map_err(ServeError::io("serve by", "/dev/fuse"))?;
+        let served = Arc::new(ServedBlob { origin, file, base: blob.stats(), blob, closed: self.closed.clone() });
+        blobs.insert(name, Arc::downgrade(&served));
+        Ok(served)
+    }
+
+    fn origin(&self, name: &Name) -> Arc<BlobOrigin> {
+        let mut origins = self.origins.lock();
+        origins.retain(|_, origin| origin.strong_count() > 0);
+        origins.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let origin = Arc::new(BlobOrigin::default());
+            origins.insert(name.clone(), Arc::downgrade(&origin));
+            origin
+        })
+    }
+
+    /// What was moved by all blobs, those that are served no more included.
+    pub(crate) fn stats(&self) -> BlobStats {
+        // Taken out first: dropping the last handle of a blob takes the lock of the sums.
+        let served: Vec<_> = self.blobs.lock().values().filter_map(Weak::upgrade).collect();
+        let closed = *self.closed.lock();
+        served.iter().fold(closed, |sum, blob| plus(sum, blob.stats()))
+    }
+}
+
+fn plus(a: BlobStats, b: BlobStats) -> BlobStats {
+    BlobStats {
+        hits: a.hits + b.hits,
+        misses: a.misses + b.misses,
+        source_bytes: a.source_bytes + b.source_bytes,
+        source_requests: a.source_requests + b.source_requests,
+        served_bytes: a.served_bytes + b.served_bytes,
+    }
+}
+
+fn minus(a: BlobStats, b: BlobStats) -> BlobStats {
+    BlobStats {
+        hits: a.hits - b.hits,
+        misses: a.misses - b.misses,
+        source_bytes: a.source_bytes - b.source_bytes,
+        source_requests: a.source_requests - b.source_requests,
+        served_bytes: a.served_bytes - b.served_bytes,
+    }
+}

@@ -1,0 +1,126 @@
+//! A server is killed and another one takes its place. The killed one is this test binary, run again.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use granary_serve::Server;
+
+use crate::fixture::Fixture;
+
+const DIR: &str = "GRANARY_TEST_SERVE_DIR";
+
+/// A process that serves; killed when dropped.
+struct Predecessor(Child);
+
+impl Predecessor {
+    /// Publishes version `v1` at two targets and waits to be killed.
+    fn start(fixture: &Fixture) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "adoption::predecessor", "--ignored", "--nocapture"])
+            .env(DIR, &fixture.dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let is_ready = lines.map_while(Result::ok).any(|line| line.contains("serving"));
+        let predecessor = Self(child);
+        assert!(is_ready, "the predecessor ended early");
+        predecessor
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Predecessor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn predecessor() {
+    // Alone it has nothing to do.
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let fixture = Fixture::existing(dir.into());
+    let server = fixture.server().await;
+    let version = fixture.version("v1", None).await;
+    for target in ["a", "b"] {
+        fixture.publish(&server, target, &version).await.unwrap();
+    }
+    // Some parts are cached, others are not.
+    fs::read(fixture.target("a").join("b/c/part")).unwrap();
+    println!("serving");
+    // Ends with the parent, if it is not killed by it.
+    let _ = std::io::stdin().lines().next();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn mounts_of_a_killed_server_are_healed() {
+    let fixture = Fixture::new();
+    let predecessor = Predecessor::start(&fixture);
+    let mounts = fixture.mounts();
+    assert_eq!(mounts.len(), 3);
+    predecessor.kill();
+    assert!(fs::read(fixture.target("b").join("big")).is_err(), "nobody serves it");
+
+    let server = fixture.server().await;
+    assert_eq!(fixture.mounts(), mounts, "the same mounts");
+    assert!(server.is_published(&fixture.target("a")) && server.is_published(&fixture.target("b")));
+    assert_eq!(server.report().datasets[0].versions, [("v1".to_owned(), 2)]);
+    fixture.assert_same("a");
+    fixture.assert_same("b");
+    let version = fixture.version("v1", None).await;
+    fixture.publish(&server, "a", &version).await.unwrap();
+    fixture.publish(&server, "c", &version).await.unwrap();
+    fixture.assert_same("c");
+    for target in ["a", "b", "c"] {
+        fixture.unpublish(&server, target).await.unwrap();
+    }
+    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn what_nobody_uses_is_released() {
+    let fixture = Fixture::new();
+    Predecessor::start(&fixture).kill();
+    for target in ["a", "b"] {
+        rustix::mount::unmount(fixture.target(target), rustix::mount::UnmountFlags::empty()).unwrap();
+    }
+    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (1, 1));
+    // A directory without a manifest, as a crash in the middle of a fetch leaves it.
+    let half = fixture.dir.join("state/versions/half");
+    fs::create_dir_all(half.join("mnt")).unwrap();
+    fs::write(half.join("granary.new"), "half an image").unwrap();
+    let server = fixture.server().await;
+    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
+    assert_eq!(fs::read_dir(fixture.dir.join("state/versions")).unwrap().count(), 0);
+    assert!(!server.is_published(&fixture.target("a")));
+    fixture.unpublish(&server, "a").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn a_lost_manifest_is_replaced_by_the_next_publish() {
+    let fixture = Fixture::new();
+    Predecessor::start(&fixture).kill();
+    for entry in fs::read_dir(fixture.dir.join("state/versions")).unwrap() {
+        fs::remove_file(entry.unwrap().path().join("manifest.json")).unwrap();
+    }
+    let server: std::sync::Arc<Server> = fixture.server().await;
+    assert!(server.is_published(&fixture.target("a")), "it is mounted, though dead");
+    let version = fixture.version("v1", None).await;
+    fixture.publish(&server, "a", &version).await.unwrap();
+    fixture.assert_same("a");
+    fixture.assert_same("b");
+    server.stop(true).await;
+    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
+}
