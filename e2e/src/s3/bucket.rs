@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use opendal::{Operator, services};
 use tokio::io::AsyncReadExt;
 
-use super::Keys;
+use super::{Keys, transport};
 
 /// Small files that are sent at the same time.
 const CONCURRENT_FILES: usize = 32;
@@ -38,8 +38,7 @@ pub struct UploadSummary {
 impl Bucket {
     /// A client of an existing bucket.
     pub fn open(endpoint: &str, name: &str, keys: Keys) -> Result<Self> {
-        // Another caller may have chosen one already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        transport::install();
         let builder = services::S3::default()
             .endpoint(endpoint)
             .bucket(name)

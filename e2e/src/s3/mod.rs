@@ -1,6 +1,7 @@
 //! A real S3 server beside the cluster, which pods and the node reach at the bridge's address: SeaweedFS' `weed`.
 
 mod bucket;
+mod transport;
 
 use std::path::PathBuf;
 use std::process::Command;
