@@ -22,6 +22,11 @@ mod room;
 mod sink;
 mod stats;
 mod store;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+extern crate self as granary_blob;
 
 pub use blob::Blob;
 pub use budget::{PoolConfig, PoolUsage};

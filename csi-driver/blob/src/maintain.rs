@@ -19,12 +19,7 @@ pub(crate) fn start(pool: &Arc<Pool>) {
         loop {
             let Some(pool) = weak.upgrade() else { return };
             flush(&pool).await;
-            let excess = pool.budget.excess();
-            if excess > 0 {
-                pool.evict(excess).await;
-            }
-            let background = pool.clone();
-            blocking(move || background.remove_empty()).await;
+            keep_limits(&pool).await;
             drop(pool);
             wait(&weak).await;
         }
@@ -38,6 +33,16 @@ async fn wait(weak: &std::sync::Weak<Pool>) {
         () = tokio::time::sleep(PERIOD) => {}
         () = hurry.notified() => {}
     }
+}
+
+/// Evicts what limit and floor do not allow any more, and removes what is empty.
+pub(crate) async fn keep_limits(pool: &Arc<Pool>) {
+    let excess = pool.budget.excess();
+    if excess > 0 {
+        pool.evict(excess).await;
+    }
+    let pool = pool.clone();
+    blocking(move || pool.remove_empty()).await;
 }
 
 /// Runs what may wait for the disk where it stops no reader.

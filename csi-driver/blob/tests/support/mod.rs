@@ -35,16 +35,17 @@ pub enum Fault {
     Panics,
 }
 
-/// Byte `at` of the object `key`.
-pub fn byte(key: &str, at: u64) -> u8 {
-    let seed = u64::from(crc32c::crc32c(key.as_bytes())) << 32;
-    ((seed ^ (at >> 3)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17).wrapping_mul(0xD6E8_FEB8_6659_FD93)
-        >> (8 * (at & 7))) as u8
-}
-
 /// Bytes `range` of the object `key`.
 pub fn content(key: &str, range: Range<u64>) -> Vec<u8> {
-    range.map(|at| byte(key, at)).collect()
+    let seed = u64::from(crc32c::crc32c(key.as_bytes())) << 32;
+    let word = |at: u64| {
+        let mixed = (seed ^ at).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17);
+        mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93).to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = (range.start / 8..range.end.div_ceil(8)).flat_map(word).collect();
+    bytes.drain(..(range.start % 8) as usize);
+    bytes.truncate((range.end - range.start) as usize);
+    bytes
 }
 
 #[derive(Default)]
@@ -153,11 +154,25 @@ pub fn expected(table: &ExtentTable, offset: u64, len: usize) -> Vec<u8> {
         let extent = table.at(at).expect("inside the blob");
         let stop = end.min((extent.offset + extent.size).next_multiple_of(4096));
         let data = stop.min(extent.offset + extent.size).max(at);
-        out.extend((at..data).map(|n| byte(extent.key, n - extent.offset)));
+        out.extend(content(extent.key, at - extent.offset..data - extent.offset));
         out.resize(out.len() + (stop - data) as usize, 0);
         at = stop;
     }
     out
+}
+
+/// The state that a killed process leaves: what is in its directory now, in another one.
+pub fn copy_state(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("create");
+    for entry in std::fs::read_dir(from).expect("list") {
+        let entry = entry.expect("list");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("type").is_dir() {
+            copy_state(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copy");
+        }
+    }
 }
 
 pub fn tag() -> BlobTag {
