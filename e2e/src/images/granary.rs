@@ -89,3 +89,19 @@ fn ensure_static(program: &Path) -> Result<()> {
     ensure!(!headers.contains("INTERP"), "{} needs a dynamic loader, which the image does not have", program.display());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_containerfile_builds_the_same_programs() {
+        let text = std::fs::read_to_string(checkout().join("Containerfile")).unwrap();
+        for (package, program) in PROGRAMS {
+            assert!(text.contains(&format!("--package {package} ")), "{package}");
+            assert!(text.contains(&format!("release/{program}\"")), "{program}");
+        }
+        assert_eq!(text.matches("--package ").count(), PROGRAMS.len());
+        assert!(text.contains(REFERENCE) && text.contains("PATH=/usr/bin"));
+    }
+}
