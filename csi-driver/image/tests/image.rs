@@ -111,9 +111,8 @@ fn an_image_is_read_from_its_file() {
     assert_eq!(ImageReader::open(&path).unwrap().files().count(), awkward().len());
 }
 
-/// Byte positions in a small image: the root's inode at 4096, then `.`, `..` and `d` and the file inodes.
 #[test]
-fn damage_is_noticed() {
+fn flipped_bits_and_cuts_are_noticed() {
     let tree = placed([("d/e".to_owned(), 5), ("f".to_owned(), 5)]);
     let bytes = image(&tree).0;
     let mut noticed = 0;
@@ -133,14 +132,54 @@ fn damage_is_noticed() {
     }
 }
 
+/// In the image of `d/e` and `f`: the root's inode, its entries, the inodes of `f`, `d` (and its entries) and `e`.
+const ROOT: usize = 4096;
+const ROOT_ENTRIES: usize = ROOT + 32;
+const ROOT_NAMES: usize = ROOT_ENTRIES + 4 * 12;
+const INODE_F: usize = ROOT + 96;
+const INODE_D: usize = INODE_F + 32;
+const INODE_E: usize = INODE_D + 96;
+
 #[test]
-fn a_directory_in_itself_ends() {
-    let mut bytes = image(&placed([("d/e".to_owned(), 5)])).0;
-    // The root's third entry, `d`, is made to lead to the root.
-    let entry = 4096 + 32 + 24;
-    bytes[entry..entry + 8].copy_from_slice(&128u64.to_le_bytes());
-    let files: Vec<_> = ImageReader::from_bytes(bytes).unwrap().files().collect();
-    assert!(matches!(files[..], [Err(ImageError::Damaged("a directory is reached twice"))]), "{files:?}");
+fn each_kind_of_damage_has_its_name() {
+    let bytes = image(&placed([("d/e".to_owned(), 5), ("f".to_owned(), 5)])).0;
+    let table: &[(usize, &[u8], &str)] = &[
+        (ROOT_ENTRIES, &[5], "'.' or '..' leads elsewhere"),
+        (ROOT_ENTRIES + 12, &[5], "'.' or '..' leads elsewhere"),
+        (ROOT_ENTRIES + 24, &128u64.to_le_bytes(), "a directory is reached twice"),
+        (ROOT_ENTRIES + 36, &[0; 8], "an inode is none that Granary writes"),
+        (ROOT_ENTRIES + 36, &[0xff; 8], "an inode is none that Granary writes"),
+        (ROOT_ENTRIES + 24 + 10, &[1], "an entry and its inode are of different kinds"),
+        (ROOT_ENTRIES + 24 + 10, &[7], "a directory's block is none that Granary writes"),
+        (ROOT_ENTRIES + 8, &[13], "a directory's block is none that Granary writes"),
+        (ROOT_ENTRIES + 8, &[0], "a directory's block is none that Granary writes"),
+        (ROOT_ENTRIES + 12 + 8, &[0], "a directory's block is none that Granary writes"),
+        (ROOT_ENTRIES + 24 + 8, &[0xff, 0xff], "a directory's block is none that Granary writes"),
+        (ROOT_NAMES + 3, b"g", "a directory's names are not in order"),
+        (ROOT_NAMES + 3, b"f", "a directory's names are not in order"),
+        (ROOT_NAMES + 3, b"/", "a path is none that can be opened"),
+        (ROOT_NAMES + 3, b"\0", "a directory's block is none that Granary writes"),
+        (ROOT_NAMES + 4, b"\xff", "a name is not UTF-8"),
+        (ROOT + 4, &0o100444u16.to_le_bytes(), "an inode is none that Granary writes"),
+        (ROOT + 8, &[0], "a directory lacks '.' or '..', or its link count is wrong"),
+        (ROOT + 9, &[0x0f], "a directory's block is none that Granary writes"),
+        (ROOT + 8, &[0xff, 0x0f], "a directory's tail crosses a block"),
+        (ROOT + 9, &[0x1f], "a directory lies outside of the image"),
+        (INODE_F + 4, &0o100644u16.to_le_bytes(), "an inode is none that Granary writes"),
+        (INODE_F + 24, &[1], "an inode is none that Granary writes"),
+        (INODE_F + 16, &[0; 4], "a file lies outside of the blob"),
+        (INODE_E + 9, &[0x20], "a file lies outside of the blob"),
+        (INODE_D + 6, &[3], "a directory lacks '.' or '..', or its link count is wrong"),
+    ];
+    for (at, patch, expected) in table {
+        let mut damaged = bytes.clone();
+        damaged[*at..at + patch.len()].copy_from_slice(patch);
+        let error = ImageReader::from_bytes(damaged).unwrap().files().find_map(Result::err);
+        assert!(
+            matches!(error, Some(ImageError::Damaged(message)) if message == *expected),
+            "{at} {patch:?}: {error:?}"
+        );
+    }
 }
 
 #[test]

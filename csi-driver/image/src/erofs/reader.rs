@@ -278,25 +278,28 @@ impl Iterator for Files<'_> {
     }
 }
 
-/// Entry `index` of a directory's block, its name, and whether it is the block's last.
+/// Entry `index` of a directory's block, its name, and whether it is the block's last. Zeros fill a whole block.
 fn entry_at(block: &[u8], index: usize) -> Result<(Dirent, &[u8], bool), ImageError> {
-    let damaged = ImageError::Damaged("a directory's block is none that Granary writes");
+    find_entry(block, index).ok_or(ImageError::Damaged("a directory's block is none that Granary writes"))
+}
+
+fn find_entry(block: &[u8], index: usize) -> Option<(Dirent, &[u8], bool)> {
     let dirent = |index: usize| Dirent::decode(block.get(index * DIRENT_BYTES..)?);
     // The names begin where the fixed parts end, which tells how many there are.
-    let Some(names_at) = dirent(0).map(|first| usize::from(first.name_at)) else { return Err(damaged) };
+    let names_at = usize::from(dirent(0)?.name_at);
     let count = names_at / DIRENT_BYTES;
     if index >= count || names_at % DIRENT_BYTES != 0 {
-        return Err(damaged);
+        return None;
     }
     let is_last = index + 1 == count;
-    let found = dirent(index).and_then(|entry| {
-        let start = usize::from(entry.name_at);
-        let end = if is_last { block.len() } else { usize::from(dirent(index + 1)?.name_at) };
-        let name = block.get(start..end)?;
-        // Zeros fill a block that is not the directory's last.
-        let name = if is_last { &name[..name.iter().position(|&b| b == 0).unwrap_or(name.len())] } else { name };
-        let valid = start >= names_at && !name.is_empty() && (is_last || !name.contains(&0));
-        valid.then_some((entry, name, is_last))
-    });
-    found.ok_or(damaged)
+    let entry = dirent(index)?;
+    let start = usize::from(entry.name_at);
+    let end = if is_last { block.len() } else { usize::from(dirent(index + 1)?.name_at) };
+    let mut name = block.get(start..end)?;
+    if is_last && block.len() == BLOCK {
+        let len = name.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+        name = &name[..len];
+    }
+    let valid = start >= names_at && !name.is_empty() && !name.contains(&0);
+    valid.then_some((entry, name, is_last))
 }
