@@ -71,7 +71,7 @@ impl FileSource {
                         .to_string_lossy()
                         .into_owned();
                     let cause =
-                        if error.loop_ancestor().is_some() { io::Error::from(Errno::LOOP) } else { error.into() };
+                        if error.loop_ancestor().is_some() { io::Error::from(Errno::LOOP) } else { io_error(&error) };
                     Err(self.failure(&key, &cause))
                 }
             };
@@ -194,6 +194,12 @@ impl State {
         let time = jiff::Timestamp::new(metadata.mtime(), metadata.mtime_nsec() as i32).map_err(io::Error::other)?;
         Ok(Self { size: metadata.size(), modified: time.to_string() })
     }
+}
+
+/// The walk's error as the system gave it; the conversion of the library hides its number.
+fn io_error(error: &walkdir::Error) -> io::Error {
+    let number = error.io_error().and_then(io::Error::raw_os_error);
+    number.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -63,8 +63,18 @@ where
     Fut: Future<Output = Result<ByteStream, SourceError>> + Send + 'static,
 {
     let deadline = Instant::now() + policy.deadline;
-    let read =
-        Read { open, uri, left: range, policy, deadline, body: None, body_gave: false, fruitless: 0, refusals: 0 };
+    let read = Read {
+        open,
+        uri,
+        left: range,
+        policy,
+        deadline,
+        body: None,
+        body_gave: false,
+        fruitless: 0,
+        refusals: 0,
+        last: None,
+    };
     stream::try_unfold(read, |mut read| async move { Ok(read.next().await?.map(|chunk| (chunk, read))) }).boxed()
 }
 
@@ -80,6 +90,7 @@ struct Read<F> {
     /// Tries since bytes came last.
     fruitless: u32,
     refusals: u32,
+    last: Option<SourceError>,
 }
 
 impl<F, Fut> Read<F>
@@ -92,7 +103,7 @@ where
             let before = self.deadline.min(Instant::now() + self.policy.stall);
             let step = match timeout_at(before, self.step()).await {
                 Ok(step) => step,
-                Err(_) => Err(SourceError::Timeout { uri: self.uri.clone(), detail: "nothing came".to_owned() }),
+                Err(_) => Err(self.timed_out()),
             };
             match step {
                 Ok(Some(chunk)) => {
@@ -136,8 +147,15 @@ where
         tracing::debug!(%error, ?wait, "a read is tried again");
         self.body = None;
         self.fruitless += 1;
+        self.last = Some(error);
         sleep(wait).await;
         Ok(())
+    }
+
+    /// A try that only the deadline has cut short says less than the one before it.
+    fn timed_out(&mut self) -> SourceError {
+        let last = self.last.take().filter(|_| Instant::now() >= self.deadline);
+        last.unwrap_or_else(|| SourceError::Timeout { uri: self.uri.clone(), detail: "nothing came".to_owned() })
     }
 
     fn backoff(&self) -> Duration {
