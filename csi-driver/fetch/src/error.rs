@@ -77,9 +77,7 @@ pub enum SourceError {
         message: String,
     },
     /// The object is another than the pinned one.
-    #[error(
-        "'{key}' of source '{uri}' is no longer the object that was pinned ({detail}): refresh the Dataset to get a version with the new object"
-    )]
+    #[error("'{}' of source '{uri}' is no longer the object that was pinned ({detail}): refresh the Dataset to get a version with the new object", key.escape_debug())]
     ObjectChanged {
         /// The source.
         uri: String,
@@ -89,9 +87,7 @@ pub enum SourceError {
         detail: String,
     },
     /// The object is gone.
-    #[error(
-        "'{key}' of source '{uri}' does not exist: refresh the Dataset if it was deleted on purpose, or write '{uri}/' if a directory was meant"
-    )]
+    #[error("'{}' of source '{uri}' does not exist: refresh the Dataset if it was deleted on purpose, or write '{uri}/' if a directory was meant", key.escape_debug())]
     ObjectNotFound {
         /// The source.
         uri: String,
@@ -115,9 +111,7 @@ pub enum SourceError {
         detail: String,
     },
     /// The answer is not what was asked for.
-    #[error(
-        "source '{uri}' gave a wrong answer for '{key}' ({detail}): its bytes were not used; the server must honour Range and If-Match requests"
-    )]
+    #[error("source '{uri}' gave a wrong answer for '{}' ({detail}): its bytes were not used; the server must honour Range and If-Match requests", key.escape_debug())]
     BadAnswer {
         /// The source.
         uri: String,

@@ -14,6 +14,7 @@ use crate::{
     ByteStream, Credentials, Identity, Listed, SecretKeys, SourceConfig, SourceError, SourcePolicy,
     credentials::PerKeys,
     refusal::refusal,
+    retry::patiently,
     transport::{Redirects, Transport},
     uri::has_dot_segments,
     verify::{Wanted, condition, last_modified},
@@ -71,7 +72,7 @@ impl HttpSource {
             Some(index) => index.iter().map(String::as_str).collect(),
             None => vec![""],
         };
-        stream::iter(keys).map(move |key| self.head(key)).buffered(CONCURRENT_HEADS)
+        stream::iter(keys).map(move |key| patiently(move || self.head(key))).buffered(CONCURRENT_HEADS)
     }
 
     pub(crate) async fn read(&self, wanted: Wanted) -> Result<ByteStream, SourceError> {

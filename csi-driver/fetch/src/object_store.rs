@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures::{Stream, stream};
 use granary_image::{Pin, PinKind};
 use http::{Request, Response};
@@ -14,10 +15,14 @@ use opendal::{
     raw::{OpList, OpRead, OpReader, OpStat, Operation, Servicer},
 };
 
-use crate::{ByteStream, Listed, PinBy, SourceError, refusal::refusal, transport::Transport, verify::Wanted};
+use crate::{
+    ByteStream, Listed, PinBy, SourceError, refusal::refusal, retry::patiently, transport::Transport, verify::Wanted,
+};
 
 /// Largest answer to a request about many objects. A page of 1,000 keys of 1,024 bytes has under 2 MiB.
 const MAX_ANSWER: usize = 32 << 20;
+/// Longest text in it. A key has at most 1,024 bytes, each at most six when escaped; OpenDAL panics beyond 64 KiB.
+const MAX_TEXT: usize = 16 << 10;
 
 /// A service with the keys that it signs with, and how its requests are sent.
 #[derive(Clone, Debug)]
@@ -40,7 +45,8 @@ impl Signed {
         let path = if prefix.is_empty() { "/" } else { &prefix };
         let context = self.context(None);
         let lister = self.service.list_dyn(&context, path, OpList::from(options)).map_err(|error| self.failure(error));
-        stream::try_unfold((lister, prefix, self), move |(lister, prefix, signed)| async move {
+        let first = None::<String>;
+        stream::try_unfold((lister, prefix, first, self), move |(lister, prefix, mut first, signed)| async move {
             let mut lister = lister?;
             loop {
                 let Some(entry) = lister.next_dyn().await.map_err(|error| signed.failure(error))? else {
@@ -48,15 +54,24 @@ impl Signed {
                 };
                 let (path, metadata) = entry.into_parts();
                 let Some(key) = path.strip_prefix(&prefix) else {
-                    let detail = "the listing has a key that does not start with the prefix".to_owned();
-                    return Err(SourceError::Unavailable { uri: signed.transport.uri().to_owned(), detail });
+                    return Err(signed
+                        .transport
+                        .unavailable("the listing has a key that does not start with the prefix"));
                 };
                 // The key that is the prefix itself marks the directory; it is no object below it.
                 if key.is_empty() || metadata.is_deleted() {
                     continue;
                 }
+                // Some servers say that there is more and do not say where; the listing would start again for ever.
+                match &first {
+                    Some(first) if first == key => {
+                        return Err(signed.transport.unavailable("the listing starts again before its end"));
+                    }
+                    Some(_) => {}
+                    None => first = Some(key.to_owned()),
+                }
                 let listed = listed(key.to_owned(), &metadata, pin_by);
-                return Ok(Some((listed, (Ok(lister), prefix, signed))));
+                return Ok(Some((listed, (Ok(lister), prefix, first, signed))));
             }
         })
     }
@@ -86,10 +101,7 @@ impl Signed {
         let request = caught.lock().ok().and_then(|mut caught| caught.take());
         // What OpenDAL thinks of the empty answer to a caught request means nothing.
         let Some(request) = request else {
-            let detail = "the service made no request".to_owned();
-            return Err(opened
-                .err()
-                .unwrap_or(SourceError::Unavailable { uri: self.transport.uri().to_owned(), detail }));
+            return Err(opened.err().unwrap_or_else(|| self.transport.unavailable("the service made no request")));
         };
         wanted.fetch(&self.transport, request.map(|body: Buffer| body.to_bytes())).await
     }
@@ -108,14 +120,11 @@ impl Signed {
             }
             cause = inner.source();
         }
-        let uri = self.transport.uri().to_owned();
         if self.machine.is_some() && !error.is_temporary() {
-            return SourceError::CredentialsRejected {
-                uri,
-                detail: "this machine has no credentials of its own".to_owned(),
-            };
+            let detail = "this machine has no credentials of its own".to_owned();
+            return SourceError::CredentialsRejected { uri: self.transport.uri().to_owned(), detail };
         }
-        SourceError::Unavailable { uri, detail: format!("its answer could not be understood: {}", error.kind()) }
+        self.transport.unavailable(format!("its answer could not be understood: {}", error.kind()))
     }
 }
 
@@ -151,7 +160,7 @@ impl HttpTransport for Courier {
                 .as_ref()
                 .ok_or_else(|| Error::new(ErrorKind::PermissionDenied, "no ambient credentials"))?;
             let response = machine.send(request.map(|body| body.to_bytes())).await.map_err(wrapped)?;
-            return self.answer(response).await;
+            return answer(machine, response).await.map_err(wrapped);
         };
         if let (Operation::Read, Some(caught)) = (operation, &self.caught) {
             if let Ok(mut caught) = caught.lock() {
@@ -159,34 +168,55 @@ impl HttpTransport for Courier {
             }
             return Ok(Response::new(HttpBody::new(stream::empty(), None)));
         }
-        let response = self.transport.send(request.map(|body| body.to_bytes())).await.map_err(wrapped)?;
-        if !response.status().is_success() {
-            let key = (operation == Operation::Stat).then_some("");
-            return Err(wrapped(refusal(self.transport.uri(), key, response).await));
-        }
-        self.answer(response).await
+        let request = request.map(|body| body.to_bytes());
+        let key = (operation == Operation::Stat).then_some("");
+        patiently(|| self.ask(&self.transport, request.clone(), key)).await.map_err(wrapped)
     }
 }
 
 impl Courier {
-    /// The answer with its whole body, which is parsed as a whole anyway.
-    async fn answer(&self, mut response: reqwest::Response) -> opendal::Result<Response<HttpBody>> {
-        let mut chunks = Vec::new();
-        let mut length = 0;
-        while let Some(chunk) = response.chunk().await.map_err(|error| wrapped(self.transport.failure(error)))? {
-            length += chunk.len();
-            if length > MAX_ANSWER {
-                let message = format!("an answer has more than {} MiB", MAX_ANSWER >> 20);
-                return Err(wrapped(SourceError::TooLarge { uri: self.transport.uri().to_owned(), message }));
-            }
-            chunks.push(chunk);
+    /// Sends a small request; `key` is the object that it is about.
+    async fn ask(
+        &self,
+        transport: &Transport,
+        request: Request<Bytes>,
+        key: Option<&str>,
+    ) -> Result<Response<HttpBody>, SourceError> {
+        let response = transport.send(request).await?;
+        if !response.status().is_success() {
+            return Err(refusal(transport.uri(), key, response).await);
         }
-        let body = stream::iter((!chunks.is_empty()).then(|| Ok(chunks.into_iter().collect::<Buffer>())));
-        let mut answer = Response::new(HttpBody::new(body, Some(length as u64)));
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = std::mem::take(response.headers_mut());
-        Ok(answer)
+        answer(transport, response).await
     }
+}
+
+/// The answer with its whole body, which is parsed as a whole anyway.
+async fn answer(transport: &Transport, mut response: reqwest::Response) -> Result<Response<HttpBody>, SourceError> {
+    let mut chunks = Vec::new();
+    let mut length = 0;
+    let mut text = 0;
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport.failure(error))? {
+        length += chunk.len();
+        if length > MAX_ANSWER {
+            return Err(transport.too_large(format!("an answer has more than {} MiB", MAX_ANSWER >> 20)));
+        }
+        for part in chunk.split_inclusive(|&byte| byte == b'<') {
+            text += part.len();
+            if text > MAX_TEXT {
+                return Err(transport.too_large(format!("a listing has a text of more than {} KiB", MAX_TEXT >> 10)));
+            }
+            if part.ends_with(b"<") {
+                text = 0;
+            }
+        }
+        chunks.push(chunk);
+    }
+    let body = stream::iter((!chunks.is_empty()).then(|| Ok(chunks.into_iter().collect::<Buffer>())));
+    // The length of an answer to HEAD is that of a body that does not come.
+    let mut answer = Response::new(HttpBody::new(body, None));
+    *answer.status_mut() = response.status();
+    *answer.headers_mut() = std::mem::take(response.headers_mut());
+    Ok(answer)
 }
 
 fn wrapped(error: SourceError) -> Error {

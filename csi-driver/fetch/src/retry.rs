@@ -57,6 +57,35 @@ pub fn read_retrying(
     retrying(open, uri, range, policy)
 }
 
+/// Tries of a small request, such as one page of a listing.
+const SMALL_TRIES: u32 = 4;
+const SMALL_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Makes a small request, and makes it again when its source fails for a moment: a listing of thousands of pages would seldom
+/// be completed otherwise. What no connection can be made to is left to the caller, who has more time.
+pub(crate) async fn patiently<T, F, Fut>(ask: F) -> Result<T, SourceError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, SourceError>>,
+{
+    let mut tries = 1;
+    loop {
+        match ask().await {
+            Err(error @ (SourceError::Unavailable { .. } | SourceError::Timeout { .. })) if tries < SMALL_TRIES => {
+                tracing::debug!(%error, tries, "a request is made again");
+                sleep(jittered(SMALL_BACKOFF * 2_u32.pow(tries - 1))).await;
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Between half and all of `most`, so that those who failed together do not come back together.
+fn jittered(most: Duration) -> Duration {
+    most.mul_f64(rand::random_range(0.5..=1.0))
+}
+
 fn retrying<F, Fut>(open: F, uri: String, range: Range<u64>, policy: RetryPolicy) -> ByteStream
 where
     F: Fn(Range<u64>) -> Fut + Send + 'static,
@@ -160,7 +189,7 @@ where
 
     fn backoff(&self) -> Duration {
         let most = self.policy.first_backoff.saturating_mul(1 << self.fruitless.min(16)).min(self.policy.max_backoff);
-        most.mul_f64(rand::random_range(0.5..=1.0))
+        jittered(most)
     }
 }
 
@@ -203,7 +232,7 @@ mod tests {
                 let wanted = &OBJECT[range.start as usize..range.end as usize];
                 let (given, end) = match next {
                     None => (wanted.len(), stream::empty().boxed()),
-                    Some((given, Some(error))) if given == 0 => return Err(error),
+                    Some((0, Some(error))) => return Err(error),
                     Some((given, Some(error))) => (given, stream::iter([Err(error)]).boxed()),
                     Some((given, None)) => (given, stream::pending().boxed()),
                 };
@@ -215,6 +244,23 @@ mod tests {
         let bytes = chunks.into_iter().collect::<Result<Vec<Bytes>, _>>().map(|chunks| chunks.concat());
         let asked = asked.lock().unwrap().clone();
         (bytes, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_request_is_made_a_few_times() {
+        let asked = Mutex::new(0);
+        let ask = |error: fn() -> SourceError, failures| {
+            *asked.lock().unwrap() = 0;
+            let asked = &asked;
+            patiently(move || async move {
+                let mut asked = asked.lock().unwrap();
+                *asked += 1;
+                if *asked > failures { Ok(*asked) } else { Err(error()) }
+            })
+        };
+        assert_eq!(ask(unavailable, 3).await, Ok(4));
+        assert_eq!(ask(unavailable, 4).await, Err(unavailable()));
+        assert_eq!(ask(gone, 1).await, Err(gone()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt as _, stream, stream::BoxStream};
 use opendal::{Operator, raw::Servicer, services::S3};
 
 use crate::{
-    Addressing, Identity, SecretKeys, SourceConfig, SourceError, SourcePolicy,
+    Addressing, ByteStream, Credentials, Identity, Listed, SecretKeys, SourceConfig, SourceError, SourcePolicy,
+    credentials::PerKeys,
     object_store::Signed,
     transport::{Redirects, Transport},
+    uri::{Place, has_dot_segments},
+    verify::Wanted,
 };
 
 const AWS: &str = "https://s3.amazonaws.com";
@@ -16,8 +20,59 @@ const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 
+/// A bucket, below a prefix, or one object of it.
+pub(crate) struct S3Source {
+    config: SourceConfig,
+    bucket: String,
+    place: Place,
+    credentials: Arc<dyn Credentials>,
+    policy: Arc<SourcePolicy>,
+    signed: PerKeys<Signed>,
+}
+
+impl S3Source {
+    pub(crate) fn open(
+        config: &SourceConfig,
+        bucket: String,
+        place: Place,
+        credentials: Arc<dyn Credentials>,
+        policy: Arc<SourcePolicy>,
+    ) -> Result<Self, SourceError> {
+        check(config, &bucket)?;
+        Ok(Self { config: config.clone(), bucket, place, credentials, policy, signed: PerKeys::new() })
+    }
+
+    pub(crate) fn list(&self) -> BoxStream<'_, Result<Listed, SourceError>> {
+        let pin_by = self.config.s3.pin_by;
+        match (self.signed(), &self.place) {
+            (Err(error), _) => stream::iter([Err(error)]).boxed(),
+            (Ok(signed), Place::Prefix(prefix)) => signed.list(prefix.clone(), pin_by).boxed(),
+            (Ok(signed), Place::Object(key)) => stream::once(signed.stat(key, pin_by)).boxed(),
+        }
+    }
+
+    pub(crate) async fn read(&self, wanted: Wanted) -> Result<ByteStream, SourceError> {
+        let path = match &self.place {
+            Place::Prefix(prefix) => format!("{prefix}{}", wanted.key),
+            Place::Object(object) => object.clone(),
+        };
+        // On its way a URL with such parts is shortened, and then means another object.
+        if path.starts_with('/') || has_dot_segments(&path) {
+            let message = format!("the key '{}' cannot be read", path.escape_debug());
+            return Err(SourceError::invalid(&self.config.uri, message));
+        }
+        self.signed()?.read(&path, wanted).await
+    }
+
+    /// The service with the keys as they are now.
+    fn signed(&self) -> Result<Signed, SourceError> {
+        let make = |keys: &SecretKeys| signed(&self.config, &self.bucket, keys, &self.policy);
+        self.signed.get(self.credentials.current(), make)
+    }
+}
+
 /// What is wrong with the options, before any request.
-pub(crate) fn check(config: &SourceConfig, bucket: &str) -> Result<(), SourceError> {
+fn check(config: &SourceConfig, bucket: &str) -> Result<(), SourceError> {
     let error = |message: &str| Err(SourceError::invalid(&config.uri, message));
     if let Some(endpoint) = &config.s3.endpoint {
         let host = endpoint
@@ -38,7 +93,7 @@ pub(crate) fn check(config: &SourceConfig, bucket: &str) -> Result<(), SourceErr
 }
 
 /// The service as these keys may use it.
-pub(crate) fn signed(
+fn signed(
     config: &SourceConfig,
     bucket: &str,
     keys: &SecretKeys,

@@ -7,15 +7,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use granary_image::Pin;
 
 use crate::{
-    Credentials, Identity, SourceConfig, SourceError, SourcePolicy,
-    credentials::PerKeys,
-    file::FileSource,
-    glob::KeyFilter,
-    http::HttpSource,
-    object_store::Signed,
-    s3,
-    uri::{Location, Place, has_dot_segments},
-    verify::Wanted,
+    Credentials, Identity, SourceConfig, SourceError, SourcePolicy, file::FileSource, glob::KeyFilter,
+    http::HttpSource, s3::S3Source, uri::Location, verify::Wanted,
 };
 
 /// Bytes of an object in order.
@@ -41,14 +34,8 @@ pub struct Source {
 }
 
 enum Backend {
-    S3 {
-        bucket: String,
-        place: Place,
-        credentials: Arc<dyn Credentials>,
-        policy: Arc<SourcePolicy>,
-        signed: PerKeys<Signed>,
-    },
-    Http(HttpSource),
+    S3(Box<S3Source>),
+    Http(Box<HttpSource>),
     File(FileSource),
 }
 
@@ -76,11 +63,10 @@ impl Source {
         let object_name = location.object_name();
         let backend = match location {
             Location::S3 { bucket, place } => {
-                s3::check(config, &bucket)?;
-                Backend::S3 { bucket, place, credentials, policy, signed: PerKeys::new() }
+                Backend::S3(S3Source::open(config, bucket, place, credentials, policy)?.into())
             }
             Location::Http { url, directory } => {
-                Backend::Http(HttpSource::open(config, url, directory, credentials, policy)?)
+                Backend::Http(HttpSource::open(config, url, directory, credentials, policy)?.into())
             }
             Location::File { path } => Backend::File(FileSource::open(&config.uri, &path, &policy)?),
         };
@@ -101,7 +87,7 @@ impl Source {
     /// may be no file names. Ends after the first error.
     pub fn list(&self) -> BoxStream<'_, Result<Listed, SourceError>> {
         let all = match &self.backend {
-            Backend::S3 { place, .. } => self.list_s3(place),
+            Backend::S3(s3) => s3.list(),
             Backend::Http(http) => http.list().boxed(),
             Backend::File(file) => file.list().boxed(),
         };
@@ -122,20 +108,7 @@ impl Source {
         }
         let wanted = Wanted { key: key.to_owned(), pin: pin.clone(), size, range };
         match &self.backend {
-            Backend::S3 { place, .. } => {
-                let path = match place {
-                    Place::Prefix(prefix) => format!("{prefix}{key}"),
-                    Place::Object(object) => object.clone(),
-                };
-                // On its way a URL with such parts is shortened, and then means another object.
-                if path.starts_with('/') || has_dot_segments(&path) {
-                    return Err(SourceError::invalid(
-                        &self.config.uri,
-                        format!("the key '{}' cannot be read", path.escape_debug()),
-                    ));
-                }
-                self.signed()?.read(&path, wanted).await
-            }
+            Backend::S3(s3) => s3.read(wanted).await,
             Backend::Http(http) => http.read(wanted).await,
             Backend::File(file) => file.read(wanted).await,
         }
@@ -143,24 +116,5 @@ impl Source {
 
     fn name_of<'a>(&'a self, key: &'a str) -> &'a str {
         if key.is_empty() { self.object_name.as_deref().unwrap_or_default() } else { key }
-    }
-
-    fn list_s3<'a>(&'a self, place: &'a Place) -> BoxStream<'a, Result<Listed, SourceError>> {
-        let pin_by = self.config.s3.pin_by;
-        match (self.signed(), place) {
-            (Err(error), _) => stream::iter([Err(error)]).boxed(),
-            (Ok(signed), Place::Prefix(prefix)) => signed.list(prefix.clone(), pin_by).boxed(),
-            (Ok(signed), Place::Object(key)) => stream::once(signed.stat(key, pin_by)).boxed(),
-        }
-    }
-
-    /// The service with the keys as they are now.
-    fn signed(&self) -> Result<Signed, SourceError> {
-        match &self.backend {
-            Backend::S3 { bucket, credentials, policy, signed, .. } => {
-                signed.get(credentials.current(), |keys| s3::signed(&self.config, bucket, keys, policy))
-            }
-            Backend::Http(_) | Backend::File(_) => Err(SourceError::invalid(&self.config.uri, "it is no object store")),
-        }
     }
 }

@@ -91,6 +91,14 @@ impl Transport {
         &self.uri
     }
 
+    pub(crate) fn unavailable(&self, detail: impl Into<String>) -> SourceError {
+        SourceError::Unavailable { uri: self.uri.to_string(), detail: detail.into() }
+    }
+
+    pub(crate) fn too_large(&self, message: String) -> SourceError {
+        SourceError::TooLarge { uri: self.uri.to_string(), message }
+    }
+
     /// Sends a request and gives the answer, whatever its status.
     pub(crate) async fn send(&self, request: http::Request<Bytes>) -> Result<Response, SourceError> {
         let request = reqwest::Request::try_from(request).map_err(|error| self.failure(error))?;

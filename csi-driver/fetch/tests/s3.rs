@@ -94,6 +94,34 @@ async fn a_uri_without_slash_is_one_object() {
 }
 
 #[tokio::test]
+async fn a_page_that_fails_is_asked_for_again() {
+    let server = Server::start().await;
+    for key in ["p/a", "p/b", "p/c", "p/d"] {
+        server.put(key, "x");
+    }
+    server.state().list_faults.extend([500, 503]);
+    assert_eq!(list(&open(&server.s3("p/"))).await.unwrap().len(), 4);
+    server.state().list_faults.extend([403]);
+    assert_eq!(list_error(Ok(open(&server.s3("p/")))).await.reason(), "CredentialsRejected");
+    server.state().list_faults.extend([500; 4]);
+    assert_eq!(list_error(Ok(open(&server.s3("p/")))).await.reason(), "SourceUnavailable");
+}
+
+#[tokio::test]
+async fn a_listing_that_makes_no_sense_ends_with_an_error() {
+    let server = Server::start().await;
+    for key in ["p/a", "p/b", "p/c", "p/d"] {
+        server.put(key, "x");
+    }
+    server.state().loses_token = true;
+    let error = list_error(Ok(open(&server.s3("p/")))).await;
+    assert!(error.reason() == "SourceUnavailable" && error.to_string().contains("starts again"), "{error}");
+    server.state().page = 10;
+    server.put(&format!("p/{}", "x".repeat(70_000)), "x");
+    assert_eq!(list_error(Ok(open(&server.s3("p/")))).await.reason(), "TooLarge");
+}
+
+#[tokio::test]
 async fn an_empty_prefix_is_no_error() {
     let server = Server::start().await;
     assert_eq!(list(&open(&server.s3("nothing/"))).await.unwrap(), []);

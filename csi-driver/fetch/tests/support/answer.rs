@@ -98,7 +98,10 @@ fn object(versioned: bool, stored: &Stored, request: &Request, fault: Fault) -> 
     respond(if wanted.is_some() { 206 } else { 200 }, headers, body)
 }
 
-fn list(state: &State, request: &Request) -> Answer {
+fn list(state: &mut State, request: &Request) -> Answer {
+    if let Some(status) = state.list_faults.pop_front() {
+        return error(status, "Fault");
+    }
     let prefix = request.query.get("prefix").map(String::as_str).unwrap_or_default();
     let after = request.query.get("continuation-token").map(String::as_str).unwrap_or_default();
     let all: Vec<_> = state.objects.iter().filter(|(key, _)| key.starts_with(prefix) && key.as_str() > after).collect();
@@ -115,7 +118,7 @@ fn list(state: &State, request: &Request) -> Answer {
     }
     let truncated = page.len() < all.len();
     xml += &format!("<IsTruncated>{truncated}</IsTruncated>");
-    if let (true, Some((key, _))) = (truncated, page.last()) {
+    if let (true, Some((key, _))) = (truncated && !state.loses_token, page.last()) {
         xml += &format!("<NextContinuationToken>{}</NextContinuationToken>", escape(key));
     }
     xml += "</ListBucketResult>";

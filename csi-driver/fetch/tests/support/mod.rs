@@ -36,6 +36,10 @@ pub struct State {
     pub objects: BTreeMap<String, Vec<Stored>>,
     /// Faults of the next reads of objects, one each.
     pub faults: VecDeque<Fault>,
+    /// Statuses of the next pages of listings.
+    pub list_faults: VecDeque<u16>,
+    /// Whether pages say that there is more, but not where.
+    pub loses_token: bool,
     /// What was asked.
     pub requests: Vec<Request>,
     /// If set, requests must be signed with this key id or carry this Authorization.
@@ -57,7 +61,12 @@ pub const BUCKET: &str = "bucket";
 
 impl Server {
     pub async fn start() -> Self {
-        let (server, listener) = Self::bind().await;
+        Self::start_at([127, 0, 0, 1]).await
+    }
+
+    /// At an address of loopback.
+    pub async fn start_at(address: [u8; 4]) -> Self {
+        let (server, listener) = Self::bind(address).await;
         let state = server.state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -69,7 +78,7 @@ impl Server {
 
     /// The same behind TLS, with a certificate of its own authority, which is returned as PEM.
     pub async fn start_tls() -> (Self, String) {
-        let (server, listener) = Self::bind().await;
+        let (server, listener) = Self::bind([127, 0, 0, 1]).await;
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         install_provider();
         let config = rustls::ServerConfig::builder()
@@ -91,9 +100,9 @@ impl Server {
         (server, made.cert.pem())
     }
 
-    async fn bind() -> (Self, TcpListener) {
+    async fn bind(address: [u8; 4]) -> (Self, TcpListener) {
         install_provider();
-        let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
+        let listener = TcpListener::bind((IpAddr::from(address), 0)).await.unwrap();
         let state = State { page: 3, ..State::default() };
         (Self { address: listener.local_addr().unwrap(), state: Arc::new(Mutex::new(state)) }, listener)
     }
