@@ -8,6 +8,7 @@ mod cgroups;
 mod config;
 mod daemons;
 pub mod layout;
+mod loops;
 mod mounts;
 mod network;
 mod node;

@@ -1,80 +1,62 @@
-//! Mounts and loop devices below the state directory.
+//! Mounts below the state directory.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 
-use crate::exec;
-
-/// Stacked mounts and loops over FUSE need more than one pass; a real hang ends here.
+/// Stacked mounts need more than one pass; a real hang ends here.
 const PASSES: usize = 20;
 
 /// Makes `dir` a shared mount point, so that what a container mounts below it is seen by the host and other containers.
 pub(super) fn make_shared(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    if !mount_points()?.iter().any(|point| point == dir) {
+    if !below(dir)?.iter().any(|mount| mount.point == dir) {
         mount_bind(dir, dir).with_context(|| format!("binding {} onto itself", dir.display()))?;
     }
     mount_change(dir, MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .with_context(|| format!("making {} shared", dir.display()))
 }
 
-/// Unmounts all that is mounted at or below `dir`, the deepest first, and frees the loop devices whose file lies below it.
+/// Unmounts all that is mounted at or below `dir`, the deepest first.
 pub(super) fn clean_below(dir: &Path) -> Result<()> {
     for pass in 0..PASSES {
-        let points: Vec<PathBuf> = mount_points()?.into_iter().filter(|point| point.starts_with(dir)).collect();
-        let loops = loops_below(dir)?;
-        if points.is_empty() && loops.is_empty() {
+        let mounts = below(dir)?;
+        if mounts.is_empty() {
             return Ok(());
         }
-        for point in points.iter().rev() {
-            // Detaching at once also works where a dead FUSE server or a stray reader makes a plain unmount fail.
-            if unmount(point, UnmountFlags::empty()).is_err() && pass > 0 {
-                unmount(point, UnmountFlags::DETACH).with_context(|| format!("unmounting {}", point.display()))?;
+        for mount in mounts.iter().rev() {
+            // Detaching works where a dead FUSE server or a stray reader makes a plain unmount fail.
+            if unmount(&mount.point, UnmountFlags::empty()).is_err() && pass > 0 {
+                unmount(&mount.point, UnmountFlags::DETACH)
+                    .with_context(|| format!("unmounting {}", mount.point.display()))?;
             }
         }
-        for device in loops {
-            exec::output(Command::new("losetup").arg("--detach").arg(&device))?;
-        }
-        if pass > 2 {
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
     }
-    bail!(
-        "mounts or loop devices below {} do not go away: {:?} {:?}",
-        dir.display(),
-        mounts_below(dir)?,
-        loops_below(dir)?
-    )
+    bail!("mounts below {} do not go away: {:?}", dir.display(), below(dir)?)
 }
 
-/// Mount points at or below `dir`.
-pub(super) fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    Ok(mount_points()?.into_iter().filter(|point| point.starts_with(dir)).collect())
+/// A mount, and the loop devices that it reads from.
+#[derive(Debug)]
+pub(super) struct Mount {
+    pub(super) point: PathBuf,
+    pub(super) loops: Vec<PathBuf>,
 }
 
-/// Loop devices whose backing file lies below `dir`.
-pub(super) fn loops_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/sys/block").context("listing block devices")?.flatten() {
-        let Ok(backing) = std::fs::read(entry.path().join("loop/backing_file")) else {
-            continue;
-        };
-        let backing = PathBuf::from(OsString::from_vec(backing.trim_ascii_end().to_vec()));
-        if backing.starts_with(dir) {
-            found.push(Path::new("/dev").join(entry.file_name()));
-        }
-    }
-    Ok(found)
-}
-
-fn mount_points() -> Result<Vec<PathBuf>> {
+/// Mounts at or below `dir`, in the order in which they were made.
+pub(super) fn below(dir: &Path) -> Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo").context("reading the mount table")?;
-    Ok(text.split(|byte| *byte == b'\n').filter_map(mount_point).collect())
+    let mounts = text.split(|byte| *byte == b'\n').filter_map(mount);
+    Ok(mounts.filter(|mount| mount.point.starts_with(dir)).collect())
+}
+
+fn mount(line: &[u8]) -> Option<Mount> {
+    let text = String::from_utf8_lossy(line);
+    // The source, and further devices among the options, stand after a lone dash.
+    let words = text.split_once(" - ").map_or("", |(_, behind)| behind).split([' ', ',', '=']);
+    let loops = words.filter(|word| word.starts_with("/dev/loop")).map(PathBuf::from).collect();
+    Some(Mount { point: mount_point(line)?, loops })
 }
 
 /// Field 5 of a mountinfo line (proc(5)), with its octal escapes undone.
@@ -107,5 +89,11 @@ mod tests {
         let line = br"36 35 98:0 /mnt1 /mnt\0402\134x rw,noatime master:1 - ext3 /dev/root rw";
         assert_eq!(mount_point(line), Some(PathBuf::from("/mnt 2\\x")));
         assert_eq!(mount_point(b""), None);
+    }
+
+    #[test]
+    fn devices_are_found_as_source_and_among_the_options() {
+        let line = b"70 36 7:1 / /state/m ro shared:5 - erofs /dev/loop1 ro,user_xattr,device=/dev/loop2";
+        assert_eq!(mount(line).unwrap().loops, [PathBuf::from("/dev/loop1"), PathBuf::from("/dev/loop2")]);
     }
 }

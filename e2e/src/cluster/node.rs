@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::layout::Node;
 use super::pki::Pki;
-use super::{PATIENCE, cgroups, config, daemons, mounts, outside};
+use super::{PATIENCE, cgroups, config, daemons, loops, mounts, outside};
 use crate::kube::Kubectl;
 use crate::paths::{Paths, write_atomically};
 use crate::tools::Tools;
@@ -43,9 +43,12 @@ pub(super) fn is_ready(kubectl: &Kubectl, node: &Node) -> bool {
 
 /// Kills the containers and removes mounts, loop devices, cgroups and what was written outside the state directory.
 pub(super) fn clean(paths: &Paths, node: &Node) -> Result<()> {
+    // Asked first: with the containers go the paths by which some of these are known.
+    let loops = loops::of(&paths.state)?;
     let shim_sockets = outside::shim_sockets(&node.dir);
     cgroups::down(node)?;
     daemon::kill_strays(paths)?;
     mounts::clean_below(&paths.state)?;
+    loops::detach(&loops)?;
     outside::clean(&node.dir, &shim_sockets)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::layout::{BRIDGE, Node};
-use super::{cgroups, mounts};
+use super::{cgroups, loops, mounts};
 use crate::daemon;
 use crate::paths::Paths;
 
@@ -29,8 +29,8 @@ impl Remains {
         let files = [paths.state.clone(), Path::new("/sys/class/net").join(BRIDGE)];
         Ok(Self {
             processes: daemon::strays(paths)?,
-            mounts: mounts::mounts_below(&paths.state)?,
-            loops: mounts::loops_below(&paths.state)?,
+            mounts: mounts::below(&paths.state)?.into_iter().map(|mount| mount.point).collect(),
+            loops: loops::of(&paths.state)?.into_iter().map(|one| one.device).collect(),
             cgroups: cgroups::existing(node)?,
             files: files.into_iter().filter(|path| path.exists()).collect(),
         })
