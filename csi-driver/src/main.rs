@@ -1,3 +1,41 @@
-//! `granary-csi`
+//! `granary-csi`: one binary for nodes and for index Jobs.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use granary_csi_driver::options::{Command, LogFormat, Options};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    log(&options)?;
+    // One TLS provider for everything, chosen here and nowhere else.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("a TLS provider is installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match options.command {
+        Command::Node(node) => runtime.block_on(granary_csi_driver::run::node(node)),
+        Command::Index(index) => runtime.block_on(granary_csi_driver::index_job::run(&index)),
+    }
+}
+
+fn log(options: &Options) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&options.log_level)?;
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match options.log_format {
+        LogFormat::Json => logger.json().flatten_event(true).init(),
+        LogFormat::Text => logger.init(),
+    }
+    Ok(())
+}

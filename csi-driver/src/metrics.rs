@@ -141,7 +141,7 @@ fn pools(encoder: &mut DescriptorEncoder<'_>, report: &MountReport) -> fmt::Resu
             (|pool| pool.used_bytes) as fn(&granary_crds::node_cache::PoolReport) -> Option<i64>,
         ),
         ("cache_limit", "Most that the cache of a class may use now", |pool| pool.limit_bytes),
-        ("cache_filesystem_free", "Free on the file system of the cache of a class", |pool| pool.free_bytes),
+        ("cache_free", "What the cache of a class could take more now without evicting", |pool| pool.free_bytes),
     ] {
         let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
         for pool in &report.pools {

@@ -1,12 +1,12 @@
 //! The node's own report: its NodeCache. Nodes write nothing else; the operator draws conclusions from it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use granary_crds::conditions::{reasons, types};
 use granary_crds::{Condition, NodeCacheStatus, Time};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::health::{Health, Trouble};
@@ -22,24 +22,39 @@ const DATASETS_MAX: usize = 512;
 /// Most versions of a dataset, as the schema has it.
 const VERSIONS_MAX: usize = 64;
 
-/// Reports for as long as it is polled. `changed` makes it look at once, if the last report is old enough.
+/// Reports for as long as it is polled. `changed` tells of what should be reported soon.
 pub async fn report(cluster: &dyn Cluster, mounter: &dyn Mounter, health: &Health, changed: &Notify) {
-    let mut last: Option<(NodeCacheStatus, Instant)> = None;
+    let mut last = Last::default();
     loop {
         let now = Instant::now();
-        let (reported, at) = last.as_ref().map(|(status, at)| (status, *at)).unzip();
-        let status = status(mounter, health.trouble(), reported, Timestamp::now());
-        let old = at.is_none_or(|at| now.duration_since(at) >= LONGEST);
-        if old || reported.is_none_or(|reported| !same(reported, &status)) {
+        let status = status(mounter, health.trouble(), last.status(), Timestamp::now());
+        if last.is_due(&status, now) {
             match cluster.put_node_cache(&status).await {
-                Ok(()) => last = Some((status, now)),
+                Ok(()) => last = Last(Some((status, now))),
                 // What could not be written now is still news at the next look.
                 Err(error) => tracing::warn!("{error}"),
             }
         }
-        sleep_until(now + SHORTEST).await;
-        // Nothing new: look again after as long, for what nobody tells of, such as bytes that were cached.
-        let _timed_out = timeout_at(now + 2 * SHORTEST, changed.notified()).await;
+        // Nobody tells of bytes that were cached, and a change that came too early is not told again: so look now and then.
+        let _timed_out = timeout(SHORTEST, changed.notified()).await;
+    }
+}
+
+/// The report that was written last, and when.
+#[derive(Clone, Debug, Default)]
+pub struct Last(pub Option<(NodeCacheStatus, Instant)>);
+
+impl Last {
+    fn status(&self) -> Option<&NodeCacheStatus> {
+        self.0.as_ref().map(|(status, _)| status)
+    }
+
+    /// Whether `status` should be written at `now`.
+    pub fn is_due(&self, status: &NodeCacheStatus, now: Instant) -> bool {
+        self.0.as_ref().is_none_or(|(written, at)| {
+            let age = now.saturating_duration_since(*at);
+            age >= LONGEST || age >= SHORTEST && !same(written, status)
+        })
     }
 }
 

@@ -75,6 +75,9 @@ fn restricted() -> DatasetGrant {
     grant
 }
 
+/// Name, volume, what the API server has, who asks, and the outcome.
+type Row = (&'static str, Volume, Option<Dataset>, Vec<DatasetGrant>, Option<Pod>, Outcome);
+
 /// What a row of the table says of the outcome.
 enum Outcome {
     Granted,
@@ -113,7 +116,7 @@ fn table() {
         "DatasetGrant in namespace 'vision'",
     ];
 
-    let rows: Vec<(&str, Volume, Option<Dataset>, Vec<DatasetGrant>, Option<Pod>, Outcome)> = vec![
+    let rows: Vec<Row> = vec![
         ("own namespace", persistent(), Some(dataset()), vec![], Some(pod("vision")), Granted),
         ("own namespace, with a secret", persistent(), Some(with_secret()), vec![], Some(pod("vision")), Granted),
         ("no pod information", persistent(), Some(dataset()), vec![], None, Says(&["podInfoOnMount"])),

@@ -24,6 +24,8 @@ pub struct Objects {
     pub reports: Vec<NodeCacheStatus>,
     pub warnings: Vec<String>,
     pub down: bool,
+    /// How often it was asked or told something.
+    pub asked: usize,
 }
 
 /// A cluster in memory.
@@ -36,9 +38,16 @@ impl FakeCluster {
     }
 
     fn look<T>(&self, look: impl FnOnce(&Objects) -> T) -> Result<T, ClusterError> {
-        self.change(|objects| match objects.down {
-            true => Err(ClusterError { action: "ask".into(), message: "the API server is away".into() }),
-            false => Ok(look(objects)),
+        self.tell(|objects| look(objects))
+    }
+
+    fn tell<T>(&self, tell: impl FnOnce(&mut Objects) -> T) -> Result<T, ClusterError> {
+        self.change(|objects| {
+            objects.asked += 1;
+            match objects.down {
+                true => Err(ClusterError { action: "ask".into(), message: "the API server is away".into() }),
+                false => Ok(tell(objects)),
+            }
         })
     }
 }
@@ -73,15 +82,11 @@ impl Cluster for FakeCluster {
     }
 
     async fn put_node_cache(&self, status: &NodeCacheStatus) -> Result<(), ClusterError> {
-        self.look(|_| ())?;
-        self.change(|objects| objects.reports.push(status.clone()));
-        Ok(())
+        self.tell(|objects| objects.reports.push(status.clone()))
     }
 
     async fn warn(&self, reason: &str, note: &str) -> Result<(), ClusterError> {
-        self.look(|_| ())?;
-        self.change(|objects| objects.warnings.push(format!("{reason}: {note}")));
-        Ok(())
+        self.tell(|objects| objects.warnings.push(format!("{reason}: {note}")))
     }
 }
 

@@ -42,7 +42,7 @@ async fn metrics_have_the_cache_and_the_outcomes() {
         "granary_node_served_bytes_total 8192",
         "granary_node_cache_used_bytes{class=\"granary\"} 40",
         "granary_node_cache_limit_bytes{class=\"granary\"} 100",
-        "granary_node_cache_filesystem_free_bytes{class=\"granary\"} 1000",
+        "granary_node_cache_free_bytes{class=\"granary\"} 1000",
         "granary_node_build_info{version=",
     ] {
         assert!(text.contains(line), "'{line}' is not in:\n{text}");

@@ -3,10 +3,15 @@
 mod cluster;
 mod driver;
 mod mounter;
+mod operator;
 
 mod access;
 mod concurrency;
 mod http;
 mod identity;
+mod index;
+mod manifest;
+mod node_cache;
 mod publish;
 mod registration;
+mod store;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use granary_crds::DataStorageClass;
-use granary_crds::node_cache::{Layout, PoolReport};
+use granary_crds::node_cache::{DatasetReport, Layout, PoolReport};
 use granary_csi_driver::mounter::{Content, MountError, MountReport, Mounter, Secret, Traffic};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -21,6 +21,7 @@ pub struct Mounts {
     pub count: usize,
     pub unsupported: Option<String>,
     pub failure: Option<fn() -> MountError>,
+    pub datasets: Vec<DatasetReport>,
 }
 
 /// A data plane in memory. A publish takes a permit of `gate`.
@@ -96,7 +97,7 @@ impl Mounter for FakeMounter {
                 used_bytes: Some(40),
                 free_bytes: Some(1000),
             }],
-            datasets: Vec::new(),
+            datasets: self.change(|mounts| mounts.datasets.clone()),
             traffic: Traffic { hits: 7, misses: 3, source_bytes: 4096, source_requests: 2, served_bytes: 8192 },
         }
     }

@@ -1,0 +1,84 @@
+//! The node process from start to end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use granary_crds::conditions::reasons;
+use granary_serve::{Server, ServerConfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cluster::{Cluster, KubernetesCluster};
+use crate::mounter::Mounter;
+use crate::node::{Parts, serve};
+use crate::options::NodeOptions;
+use crate::server_mounter::ServerMounter;
+use crate::store::{PAUSE, StoreClient};
+use crate::{classes, manifest, node_cache};
+
+/// Serves the pods of a node until SIGTERM or SIGINT. Mounts stay, and so do their pods.
+pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
+    // Sockets are never open to others, not even for a moment.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+
+    let cluster: Arc<dyn Cluster> = Arc::new(KubernetesCluster::from_environment(options.node_name.clone())?);
+    let server = start(&options, cluster.as_ref()).await?;
+    let store = Arc::new(StoreClient::new(options.store.address(), PAUSE));
+    let mounter: Arc<dyn Mounter> =
+        Arc::new(ServerMounter::new(server.clone(), store, options.cache_root, options.file_roots));
+    let parts = Parts::new(options.node_name, cluster.clone(), mounter.clone());
+
+    classes::configure(cluster.as_ref(), mounter.as_ref(), &parts.caches).await;
+    if let Err(why) = mounter.support() {
+        tracing::error!("{why}");
+        if let Err(error) = cluster.warn(reasons::KERNEL_UNSUPPORTED, &why).await {
+            tracing::warn!("{error}");
+        }
+    }
+    let health = parts.health();
+    let grpc = serve(&parts, &options.kubelet_dir)?;
+    let listener =
+        TcpListener::bind(options.listen).await.with_context(|| format!("cannot listen at {}", options.listen))?;
+    tracing::info!(node = parts.node, version = env!("CARGO_PKG_VERSION"), layout = ?mounter.support(), "serving");
+    let ended = tokio::select! {
+        ended = grpc => ended.context("the CSI services ended"),
+        ended = axum::serve(listener, parts.router()) => ended.context("the HTTP server ended"),
+        () = node_cache::report(cluster.as_ref(), mounter.as_ref(), &health, &parts.changed) => Ok(()),
+        () = classes::follow(cluster.as_ref(), mounter.as_ref(), &parts.caches) => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    tracing::info!("ending; mounts stay");
+    server.stop(false).await;
+    ended
+}
+
+/// Starts the data plane, with the caches of the classes as far as they are known: what a predecessor left needs its cache at once.
+async fn start(options: &NodeOptions, cluster: &dyn Cluster) -> anyhow::Result<Arc<Server>> {
+    let mut pools = BTreeMap::new();
+    match cluster.classes().await {
+        Ok(classes) => {
+            for class in &classes {
+                match manifest::pool(class, &options.cache_root) {
+                    Ok(pool) => drop(pools.insert(class.metadata.name.clone().unwrap_or_default(), pool)),
+                    Err(error) => tracing::error!("{error}"),
+                }
+            }
+        }
+        Err(error) => tracing::warn!("{error}; beginning with the caches of before"),
+    }
+    let plugin = options.kubelet_dir.join("plugins").join(granary_crds::names::CSI_DRIVER);
+    let state_dir = options.state_dir.clone().unwrap_or_else(|| plugin.join("state"));
+    make_parent(&state_dir)?;
+    make_parent(&options.cache_root.join("class"))?;
+    Ok(Server::start(ServerConfig { state_dir, pools }).await?)
+}
+
+fn make_parent(path: &Path) -> anyhow::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot create '{}'", parent.display()))
+}

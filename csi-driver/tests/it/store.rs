@@ -1,0 +1,74 @@
+//! The way to the operator's image store.
+
+use axum::http::StatusCode;
+use granary_csi_driver::store::StoreError;
+
+use crate::operator::{Operator, certificates};
+
+#[tokio::test]
+async fn fetches_exactly_the_bytes() {
+    let operator = Operator::start().await;
+    let digest = operator.hold(b"image");
+    let to = operator.file("image");
+    operator.client().get(&digest, 5, &to).await.unwrap();
+    assert_eq!(std::fs::read(to).unwrap(), b"image");
+}
+
+#[tokio::test]
+async fn tries_again_after_trouble_of_the_server() {
+    let operator = Operator::start().await;
+    let digest = operator.hold(b"image");
+    operator.change(|store| store.failures = vec![StatusCode::SERVICE_UNAVAILABLE, StatusCode::UNAUTHORIZED]);
+    operator.client().get(&digest, 5, &operator.file("image")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_asked_for_twice() {
+    let operator = Operator::start().await;
+    operator.change(|store| store.failures = vec![StatusCode::NOT_FOUND, StatusCode::IM_A_TEAPOT]);
+    let digest = operator.hold(b"image");
+    let error = operator.client().get(&digest, 5, &operator.file("image")).await.unwrap_err();
+    assert_eq!(error.status(), Some(404));
+    assert!(error.to_string().contains("not now"), "{error}");
+    assert_eq!(operator.change(|store| store.failures.len()), 1);
+}
+
+#[tokio::test]
+async fn a_renewed_token_is_used_at_once() {
+    let operator = Operator::start().await;
+    let (client, digest) = (operator.client(), operator.hold(b"image"));
+    client.get(&digest, 5, &operator.file("image")).await.unwrap();
+    operator.change(|store| {
+        store.token = "second".into();
+        // A second attempt would meet this.
+        store.failures.clear();
+    });
+    std::fs::write(operator.file("token"), "second").unwrap();
+    client.get(&digest, 5, &operator.file("image")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_authority_may_come_late_and_another_is_not_trusted() {
+    let operator = Operator::start().await;
+    let (client, digest) = (operator.client(), operator.hold(b"image"));
+    let right = std::fs::read(operator.file("ca.crt")).unwrap();
+    let (other, ..) = certificates();
+    std::fs::write(operator.file("ca.crt"), other).unwrap();
+    let error = client.get(&digest, 5, &operator.file("image")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
+    std::fs::write(operator.file("ca.crt"), "").unwrap();
+    let error = client.get(&digest, 5, &operator.file("image")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Authority(_)), "{error}");
+    std::fs::write(operator.file("ca.crt"), right).unwrap();
+    client.get(&digest, 5, &operator.file("image")).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_length_is_an_error() {
+    let operator = Operator::start().await;
+    let digest = operator.hold(b"image");
+    for bytes in [4, 6] {
+        let error = operator.client().get(&digest, bytes, &operator.file("image")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Length { .. }), "{error}");
+    }
+}
