@@ -1,9 +1,11 @@
 //! `s3://` sources. OpenDAL names the requests, signs them and parses listings; `object_store` sends them.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use opendal::{Operator, raw::Servicer, services::S3};
+use reqsign_aws_v4::Credential;
+use reqsign_core::{Context, ProvideCredential, ProvideCredentialChain};
 
 use crate::{
     Addressing, ByteStream, Credentials, Identity, Listed, SecretKeys, SourceConfig, SourceError, SourcePolicy,
@@ -105,24 +107,24 @@ fn signed(
         None if !bucket.contains('.') => Addressing::VirtualHost,
         _ => Addressing::Path,
     });
-    let mut builder = S3::default()
+    let builder = S3::default()
         .bucket(bucket)
         .endpoint(endpoint.unwrap_or(AWS))
         .region(config.s3.region.as_deref().unwrap_or(DEFAULT_REGION));
-    if addressing == Addressing::VirtualHost {
-        builder = builder.enable_virtual_host_style();
-    }
-    // The machine's own rights are looked at for `Ambient` only; with static keys the chain ends at the first link.
-    builder = match config.identity {
+    let builder = match addressing {
+        Addressing::VirtualHost => builder.enable_virtual_host_style(),
+        Addressing::Path => builder,
+    };
+    // The machine's own rights are looked at for `Ambient` only.
+    let builder = match config.identity {
         Identity::Ambient => builder,
         Identity::Anonymous => builder.disable_config_load().disable_ec2_metadata().skip_signature(),
         Identity::Secret => {
-            let (id, secret, token) = aws_keys(config, keys)?;
-            builder = builder.disable_config_load().disable_ec2_metadata().access_key_id(id).secret_access_key(secret);
-            match token {
-                Some(token) => builder.session_token(token),
-                None => builder,
-            }
+            let keys = StaticKeys(aws_keys(config, keys)?);
+            builder
+                .disable_config_load()
+                .disable_ec2_metadata()
+                .credential_provider_chain(ProvideCredentialChain::new().push(keys))
         }
     };
     // Only the kind: the text of an error could repeat a setting.
@@ -142,15 +144,34 @@ fn signed(
     Ok(Signed { service, transport, machine })
 }
 
-fn aws_keys<'a>(
-    config: &SourceConfig,
-    keys: &'a SecretKeys,
-) -> Result<(&'a str, &'a str, Option<&'a str>), SourceError> {
+fn aws_keys(config: &SourceConfig, keys: &SecretKeys) -> Result<Credential, SourceError> {
     let name = config.name.as_deref();
     let id = keys.get(name, KEY_ID);
     let secret = keys.get_beside(name, KEY_ID, SECRET_KEY);
     match (id, secret) {
-        (Some(id), Some(secret)) => Ok((id, secret, keys.get_beside(name, KEY_ID, SESSION_TOKEN))),
+        (Some(id), Some(secret)) => Ok(Credential {
+            access_key_id: id.to_owned(),
+            secret_access_key: secret.to_owned(),
+            session_token: keys.get_beside(name, KEY_ID, SESSION_TOKEN).map(str::to_owned),
+            expires_in: None,
+        }),
         _ => Err(SourceError::keys_missing(&config.uri, keys, &[(KEY_ID, id), (SECRET_KEY, secret)])),
+    }
+}
+
+/// The keys of a Secret, for the signer. The signer logs its providers, and the library's own one shows its keys there.
+struct StaticKeys(Credential);
+
+impl fmt::Debug for StaticKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StaticKeys")
+    }
+}
+
+impl ProvideCredential for StaticKeys {
+    type Credential = Credential;
+
+    async fn provide_credential(&self, _: &Context) -> reqsign_core::Result<Option<Credential>> {
+        Ok(Some(self.0.clone()))
     }
 }
