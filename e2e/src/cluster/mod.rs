@@ -27,7 +27,7 @@ use crate::kube::Kubectl;
 use crate::paths::Paths;
 use crate::progress::{self, human};
 use crate::tools::{Tools, lock};
-use crate::{daemon, images};
+use crate::{daemon, images, s3};
 
 pub use layout::Node;
 pub use remains::Remains;
@@ -61,6 +61,7 @@ impl Cluster {
             cluster.remove()?;
         }
         if cluster.is_up() {
+            progress::note(format!("the cluster is up; its state is in {}", paths.state.display()));
             return Ok(cluster);
         }
         stamp.write(paths)?;
@@ -97,7 +98,8 @@ impl Cluster {
             Some(pid) => format!("{name}: runs (pid {pid}, log {})", paths.log(name).display()),
             None => format!("{name}: does not run"),
         };
-        let mut lines: Vec<String> = daemons::STOP_ORDER.iter().rev().map(|(name, _)| part(name)).collect();
+        let names = daemons::STOP_ORDER.iter().rev().map(|(name, _)| *name).chain([s3::NAME]);
+        let mut lines: Vec<String> = names.map(part).collect();
         let ready = Self::at(paths, Tools::locate(paths)).is_up();
         lines.push(format!("cluster: {}", if ready { "ready" } else { "not ready" }));
         lines
@@ -177,7 +179,7 @@ impl Cluster {
     }
 
     fn start(&self) -> Result<()> {
-        let step = progress::step("starting Kubernetes", Some("25 s"));
+        let step = progress::step("starting Kubernetes", Some("15 s"));
         self.pki.ensure(std::slice::from_ref(&self.node))?;
         self.link_programs()?;
         network::up(&self.paths)?;

@@ -18,7 +18,8 @@ use crate::tools::python;
 
 pub use bucket::{Bucket, UploadSummary};
 
-const NAME: &str = "weed";
+/// Names the process of the server in `cluster status`.
+pub(crate) const NAME: &str = "weed";
 const S3_PORT: u16 = 8333;
 const MASTER_PORT: u16 = 9333;
 
