@@ -75,25 +75,37 @@ impl Blob {
         check_range(table, offset, buf.len()).inspect_err(|e| self.counters.failed(e.reason()))?;
         let now = self.pool.tick();
         let len = buf.len();
-        let with_data = || pieces(table, offset, len).filter(|piece| piece.data > 0);
-        let held = with_data().take_while(|piece| self.store.state(&piece.part).pin(now)).count();
-        let mut complete = with_data().nth(held).is_none();
+        let mut held = 0;
+        let mut complete = pieces(table, offset, len).filter(|piece| piece.data > 0).all(|piece| {
+            let pinned = self.store.state(&piece.part).pin(now);
+            held += usize::from(pinned);
+            pinned
+        });
         // One call for all: the parts lie side by side in the file as they do in the blob.
-        if complete && self.store.data.read_exact_at(buf, offset).is_err() {
-            complete = false;
-            with_data().for_each(|piece| self.store.state(&piece.part).doubted());
-        }
-        with_data().take(held).for_each(|piece| self.store.state(&piece.part).unpin());
-        if !complete {
-            return Ok(false);
-        }
+        let failed = complete && self.store.data.read_exact_at(buf, offset).is_err();
+        complete &= !failed;
         let mut at = 0;
+        let mut to_release = held;
         for piece in pieces(table, offset, len) {
             buf[at + piece.data..at + piece.len()].fill(0);
             at += piece.len();
+            if piece.data == 0 {
+                continue;
+            }
+            if to_release == 0 {
+                break;
+            }
+            to_release -= 1;
+            let state = self.store.state(&piece.part);
+            if failed {
+                state.doubted();
+            }
+            state.unpin();
         }
-        self.counters.served(held as u64, len as u64);
-        Ok(true)
+        if complete {
+            self.counters.served(held as u64, len as u64);
+        }
+        Ok(complete)
     }
 
     /// Fills `buf` with the bytes from `offset`, in full or with an error. Waits for the parts that are absent, which are

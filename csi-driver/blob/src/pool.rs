@@ -175,6 +175,10 @@ impl Pool {
         );
         let _no_eviction = self.evictor.lock();
         let new = Store::create(&store.dir, &store.id).map_err(|e| self.io("create", &store.dir, e))?;
+        // An eviction that knows the store already must find nothing in it: this counts its bytes as free.
+        store.parts.iter().for_each(|(_, part)| {
+            part.begin_evict();
+        });
         self.budget.release(store.cached_bytes());
         Ok(Arc::new(new))
     }

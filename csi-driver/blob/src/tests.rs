@@ -1,7 +1,7 @@
 //! Tests that need what the crate hides: a filesystem's free space, and the bound of the buffers.
 
 #[path = "../tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 
 use std::path::Path;
 use std::sync::Arc;

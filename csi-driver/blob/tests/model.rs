@@ -164,7 +164,7 @@ fn run(sizes: &[u64], steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn right_bytes_or_an_error(sizes in vec(size(), 1..12), steps in vec(step(), 1..30)) {
