@@ -56,8 +56,8 @@ impl Cluster {
         let _one_at_a_time = lock(&lock_file(paths), "cluster")?;
         let cluster = Self::at(paths, tools);
         let stamp = stamp::Stamp::current(paths, &cluster.tools, &cluster.pki, &cluster.node)?;
-        if stamp::Stamp::read(paths).is_some_and(|running| running != stamp) {
-            progress::note("the last cluster here was of another boot or another version: removing it");
+        if paths.state.exists() && stamp::Stamp::read(paths).is_none_or(|running| running != stamp) {
+            progress::note("what is left here is of another boot or version, or was being removed: removing it");
             cluster.remove()?;
         }
         if cluster.is_up() {
@@ -223,6 +223,8 @@ impl Cluster {
     }
 
     fn remove(&self) -> Result<()> {
+        // First of all, so that nobody takes what a killed removal leaves for a cluster.
+        stamp::Stamp::remove(&self.paths)?;
         for (name, grace) in daemons::STOP_ORDER {
             daemon::stop(&self.paths, name, *grace)?;
         }

@@ -30,4 +30,11 @@ impl Stamp {
     pub(super) fn write(&self, paths: &Paths) -> Result<()> {
         write_atomically(&paths.state.join("stamp"), &self.0)
     }
+
+    pub(super) fn remove(paths: &Paths) -> Result<()> {
+        match std::fs::remove_file(paths.state.join("stamp")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("removing the stamp"),
+            _ => Ok(()),
+        }
+    }
 }
