@@ -142,8 +142,8 @@ impl SourceError {
         }
     }
 
-    /// Whether the same request may succeed a moment later. A refusal of credentials counts: services answer so for a
-    /// moment after a key was rotated, and in the middle of an object also when they are overloaded.
+    /// Whether the same request may succeed a moment later. A refusal of the credentials does not count: mostly it is meant.
+    /// Only [`read_retrying`](crate::read_retrying) tries it again, a few times.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::EndpointUnreachable { .. }

@@ -174,9 +174,10 @@ impl FileSource {
                 format!("'{}' is a link that leads back to itself or to the process: remove it", key.escape_debug()),
             ),
             Some(Errno::NOENT | Errno::NOTDIR) => SourceError::ObjectNotFound { uri, key: key.to_owned() },
-            Some(Errno::ACCESS | Errno::PERM) => {
-                SourceError::CredentialsRejected { uri, detail: format!("'{}' may not be read", key.escape_debug()) }
-            }
+            Some(Errno::ACCESS | Errno::PERM) => SourceError::denied(
+                &uri,
+                format!("'{}' may not be read by this process: change its mode", key.escape_debug()),
+            ),
             _ => SourceError::Unavailable { uri, detail: error.to_string() },
         }
     }
