@@ -94,3 +94,14 @@ pub enum MountError {
     #[error("{0}")]
     Failed(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Secret;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let secret = Secret([("AWS_SECRET_ACCESS_KEY".to_owned(), "hush".to_owned())].into());
+        assert_eq!(format!("{secret:?}"), "{\"AWS_SECRET_ACCESS_KEY\"}");
+    }
+}

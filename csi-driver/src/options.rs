@@ -90,10 +90,10 @@ pub struct StoreOptions {
     #[arg(long, env = "GRANARY_STORE_URL")]
     pub store_url: String,
     /// File with the certificate of its authority. It may come later, and change.
-    #[arg(long, env = "GRANARY_STORE_CA", default_value = "/etc/granary/ca/ca.crt")]
+    #[arg(long, default_value = "/etc/granary/ca/ca.crt")]
     pub store_ca: PathBuf,
     /// That certificate itself, in PEM, instead of a file.
-    #[arg(long, env = "GRANARY_STORE_CA_PEM")]
+    #[arg(long, env = "GRANARY_STORE_CA", hide_env_values = true)]
     pub store_ca_pem: Option<String>,
     /// File with a token of audience 'granary'. It may change.
     #[arg(long, env = "GRANARY_TOKEN_FILE", default_value = "/var/run/secrets/granary/token")]
@@ -120,6 +120,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn takes_what_the_operator_gives_a_job() {
+        let options = Options::try_parse_from([
+            "granary-csi",
+            "index",
+            "--store-url=https://granary-operator.granary.svc:8443",
+            "--token-file=/var/run/secrets/granary/token",
+            "--work-dir=/var/lib/granary",
+            "--file-root=/data",
+            "--store-ca-pem=-----BEGIN CERTIFICATE-----",
+        ])
+        .unwrap();
+        let Command::Index(index) = options.command else { panic!("not a Job") };
+        assert!(matches!(index.store.address().authority, Authority::Pem(pem) if pem.starts_with("-----")));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The node process from start to end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use granary_crds::conditions::reasons;
+use granary_crds::names::CSI_DRIVER;
 use granary_serve::{Server, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +16,7 @@ use crate::node::{Parts, serve};
 use crate::options::NodeOptions;
 use crate::server_mounter::ServerMounter;
 use crate::store::{PAUSE, StoreClient};
-use crate::{classes, manifest, node_cache};
+use crate::{classes, node_cache};
 
 /// Serves the pods of a node until SIGTERM or SIGINT. Mounts stay, and so do their pods.
 pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
     let cluster: Arc<dyn Cluster> = Arc::new(KubernetesCluster::from_environment(options.node_name.clone())?);
-    let server = start(&options, cluster.as_ref()).await?;
+    let server = start(&options).await?;
     let store = Arc::new(StoreClient::new(options.store.address(), PAUSE));
     let mounter: Arc<dyn Mounter> =
         Arc::new(ServerMounter::new(server.clone(), store, options.cache_root, options.file_roots));
@@ -57,28 +57,12 @@ pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
     ended
 }
 
-/// Starts the data plane, with the caches of the classes as far as they are known: what a predecessor left needs its cache at once.
-async fn start(options: &NodeOptions, cluster: &dyn Cluster) -> anyhow::Result<Arc<Server>> {
-    let mut pools = BTreeMap::new();
-    match cluster.classes().await {
-        Ok(classes) => {
-            for class in &classes {
-                match manifest::pool(class, &options.cache_root) {
-                    Ok(pool) => drop(pools.insert(class.metadata.name.clone().unwrap_or_default(), pool)),
-                    Err(error) => tracing::error!("{error}"),
-                }
-            }
-        }
-        Err(error) => tracing::warn!("{error}; beginning with the caches of before"),
-    }
-    let plugin = options.kubelet_dir.join("plugins").join(granary_crds::names::CSI_DRIVER);
+/// Starts the data plane with the caches that it had before: what a predecessor left needs them at once, and a cache that cannot be
+/// used is no reason not to serve the others.
+async fn start(options: &NodeOptions) -> anyhow::Result<Arc<Server>> {
+    let plugin = options.kubelet_dir.join("plugins").join(CSI_DRIVER);
     let state_dir = options.state_dir.clone().unwrap_or_else(|| plugin.join("state"));
-    make_parent(&state_dir)?;
-    make_parent(&options.cache_root.join("class"))?;
-    Ok(Server::start(ServerConfig { state_dir, pools }).await?)
-}
-
-fn make_parent(path: &Path) -> anyhow::Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(parent).with_context(|| format!("cannot create '{}'", parent.display()))
+    let parent = state_dir.parent().unwrap_or(&state_dir);
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot create '{}'", parent.display()))?;
+    Ok(Server::start(ServerConfig { state_dir, pools: BTreeMap::new() }).await?)
 }

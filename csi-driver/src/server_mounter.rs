@@ -1,5 +1,7 @@
 //! The real data plane.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,11 +65,21 @@ impl Mounter for ServerMounter {
 
     fn configure(&self, class: &DataStorageClass) -> Result<(), MountError> {
         let pool = manifest::pool(class, &self.cache_root)?;
+        make_between(&self.cache_root, &pool.dir).map_err(|error| MountError::Cache(error.to_string()))?;
         Ok(self.server.set_pool(class.metadata.name.as_deref().unwrap_or_default(), pool)?)
     }
 
     fn report(&self) -> MountReport {
         report(self.server.report())
+    }
+}
+
+/// Makes the directories between the cache root and a cache, private as the cache itself. A root that is missing stays so: it may be a
+/// disk that is not mounted.
+fn make_between(root: &Path, cache: &Path) -> std::io::Result<()> {
+    match cache.parent() {
+        Some(parent) if parent != root && root.is_dir() => DirBuilder::new().recursive(true).mode(0o700).create(parent),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The index Job, from its assignment to its result.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Parser;
 use granary_crds::data_storage_class::{Permission, SourcePolicy};
@@ -42,29 +42,29 @@ impl Job {
         }
     }
 
-    fn options(&self, more: &[&str]) -> IndexOptions {
-        let flag = |name: &str, value: PathBuf| format!("--{name}={}", value.display());
-        let mut arguments = vec![
-            "granary-csi".to_owned(),
-            "index".to_owned(),
-            format!("--store-url={}", self.operator.url()),
-            flag("store-ca", self.operator.file("ca.crt")),
-            flag("token-file", self.operator.file("token")),
-            flag("work-dir", self.work.path().to_owned()),
-            flag("file-root", self.data.path().to_owned()),
-        ];
-        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        match Options::try_parse_from(arguments).unwrap().command {
-            Command::Index(options) => options,
-            Command::Node(_) => unreachable!("parsed as index"),
-        }
-    }
-
     async fn run(&self, assignments: Vec<Assignment>) -> Vec<IndexResult> {
         self.operator.change(|store| store.assignments = assignments);
-        index_job::run(&self.options(&[])).await.unwrap();
+        index_job::run(&options(&self.operator, self.work.path(), self.data.path())).await.unwrap();
         assert_eq!(std::fs::read_dir(self.work.path()).unwrap().count(), 0, "something was left behind");
         self.operator.change(|store| store.results.drain(..).collect())
+    }
+}
+
+/// Options of a Job that works in `work` and may read files below `data`.
+pub fn options(operator: &Operator, work: &Path, data: &Path) -> IndexOptions {
+    let flag = |name: &str, value: &Path| format!("--{name}={}", value.display());
+    let arguments = [
+        "granary-csi".to_owned(),
+        "index".to_owned(),
+        format!("--store-url={}", operator.url()),
+        flag("store-ca", &operator.file("ca.crt")),
+        flag("token-file", &operator.file("token")),
+        flag("work-dir", work),
+        flag("file-root", data),
+    ];
+    match Options::try_parse_from(arguments).unwrap().command {
+        Command::Index(options) => options,
+        Command::Node(_) => unreachable!("parsed as index"),
     }
 }
 
