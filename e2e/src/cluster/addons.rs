@@ -21,7 +21,8 @@ pub(super) fn is_ready(kubectl: &Kubectl) -> bool {
     kubectl.run(replicas).is_ok_and(|ready| ready == "1")
 }
 
-fn manifest() -> String {
+/// What is applied.
+pub(super) fn manifest() -> String {
     include_str!("coredns.yaml").replace("{IMAGE}", COREDNS).replace("{ADDRESS}", &DNS_SERVICE.to_string())
 }
 

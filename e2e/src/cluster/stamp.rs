@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::layout::Node;
 use super::pki::Pki;
-use super::{config, daemons};
+use super::{addons, config, daemons};
 use crate::paths::{Paths, write_atomically};
 use crate::tools::Tools;
 
@@ -19,7 +19,7 @@ impl Stamp {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
         let processes = daemons::all(paths, tools, pki, node);
         let files = config::files(node, tools, pki)?;
-        let digest = Sha256::digest(format!("{processes:?}{files:?}{tools:?}"));
+        let digest = Sha256::digest(format!("{processes:?}{files:?}{tools:?}{}", addons::manifest()));
         Ok(Self(format!("{boot}{}\n", hex::encode(digest))))
     }
 
