@@ -11,11 +11,11 @@ use crate::mounter::Mounter;
 /// How often the classes are looked at. A publish looks at its own class at once.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Follows the classes for as long as it is polled; tells `trouble` which caches cannot be used.
+/// Follows the classes for as long as it is polled, from one period on; tells `trouble` which caches cannot be used.
 pub async fn follow(cluster: &dyn Cluster, mounter: &dyn Mounter, trouble: &watch::Sender<Option<String>>) {
     loop {
-        configure(cluster, mounter, trouble).await;
         sleep(PERIOD).await;
+        configure(cluster, mounter, trouble).await;
     }
 }
 

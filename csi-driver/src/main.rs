@@ -1,5 +1,6 @@
 //! `granary-csi`: one binary for nodes and for index Jobs.
 
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,6 +9,10 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Err(error) = log(&options) {
+        eprintln!("--log-level: {error}");
+        return ExitCode::FAILURE;
+    }
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -18,7 +23,6 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
-    log(&options)?;
     // One TLS provider for everything, chosen here and nowhere else.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("a TLS provider is installed already");
@@ -32,7 +36,8 @@ fn run(options: Options) -> anyhow::Result<()> {
 
 fn log(options: &Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log_level)?;
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logger =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
     match options.log_format {
         LogFormat::Json => logger.json().flatten_event(true).init(),
         LogFormat::Text => logger.init(),

@@ -17,10 +17,11 @@ pub const SHORTEST: Duration = Duration::from_secs(15);
 /// Without a change, the report is written this often, to show that the node lives.
 pub const LONGEST: Duration = Duration::from_secs(300);
 
-/// Most datasets of a report, as the schema has it.
+// Most entries of each list, as the schema has it: the API server refuses a longer one, and then knows nothing of this node.
+const POOLS_MAX: usize = 32;
 const DATASETS_MAX: usize = 512;
-/// Most versions of a dataset, as the schema has it.
 const VERSIONS_MAX: usize = 64;
+const READ_ERRORS_MAX: usize = 16;
 
 /// Reports for as long as it is polled. `changed` tells of what should be reported soon.
 pub async fn report(cluster: &dyn Cluster, mounter: &dyn Mounter, health: &Health, changed: &Notify) {
@@ -67,13 +68,15 @@ pub fn status(
 ) -> NodeCacheStatus {
     let mut report = mounter.report();
     report.pools.sort_by(|a, b| a.class_name.cmp(&b.class_name));
+    report.pools.truncate(POOLS_MAX);
     // What is in use comes first, should there be too many.
     report.datasets.sort_by(|a, b| (a.versions.is_empty(), &a.uid).cmp(&(b.versions.is_empty(), &b.uid)));
     report.datasets.truncate(DATASETS_MAX);
     for dataset in &mut report.datasets {
         dataset.versions.sort_by(|a, b| a.name.cmp(&b.name));
         dataset.versions.truncate(VERSIONS_MAX);
-        dataset.read_errors.sort_by(|a, b| a.reason.cmp(&b.reason));
+        dataset.read_errors.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+        dataset.read_errors.truncate(READ_ERRORS_MAX);
     }
     NodeCacheStatus {
         report_time: Some(Time(now)),
