@@ -30,7 +30,9 @@ pub(crate) async fn complete(
 async fn fetch(store: &dyn ArtifactStore, digest: &Digest, bytes: u64, to: &Path) -> Result<(), ServeError> {
     let temporary = to.with_extension("new");
     match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ServeError::io("remove", &temporary)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ServeError::io("remove", &temporary)(error));
+        }
         _ => {}
     }
     store
@@ -65,7 +67,11 @@ fn validate(image: &Path, extents: &Path, manifest: &VersionManifest) -> Result<
     let image = ImageReader::open(image)?;
     let invalid = |message: String| Err(ServeError::Invalid { version: manifest.version.clone(), message });
     if table.blob_id() != manifest.blob_id {
-        return invalid(format!("its extent table is of blob {}, and blob {} is wanted", table.blob_id(), manifest.blob_id));
+        return invalid(format!(
+            "its extent table is of blob {}, and blob {} is wanted",
+            table.blob_id(),
+            manifest.blob_id
+        ));
     }
     if table.blob_bytes() != manifest.blob_bytes || image.blob_bytes() > manifest.blob_bytes {
         return invalid(format!(

@@ -58,8 +58,11 @@ impl Label {
             "i" => Role::Image,
             role => Role::BlobFor(role.strip_prefix('b')?.parse().ok()?),
         };
-        (prefix == PREFIX && parts.next().is_none())
-            .then(|| Self { instance: instance.to_owned(), version: version.to_owned(), role })
+        (prefix == PREFIX && parts.next().is_none()).then(|| Self {
+            instance: instance.to_owned(),
+            version: version.to_owned(),
+            role,
+        })
     }
 }
 

@@ -51,7 +51,8 @@ impl Node {
     }
 
     pub(crate) fn survey(&self) -> Result<Survey, ServeError> {
-        Survey::take(&self.state.instance).map_err(ServeError::io("look at mounts and loop devices in", "/proc and /sys"))
+        Survey::take(&self.state.instance)
+            .map_err(ServeError::io("look at mounts and loop devices in", "/proc and /sys"))
     }
 
     pub(crate) fn live(&self, key: &str) -> Option<Arc<LiveVersion>> {

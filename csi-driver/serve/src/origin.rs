@@ -11,7 +11,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use granary_blob::{Origin, OriginError, OriginErrorKind};
 use granary_fetch::{
-    Identity, RetryPolicy, SecretKeys, SharedCredentials, Source, SourceConfig, SourceError, SourcePolicy, read_retrying,
+    Identity, RetryPolicy, SecretKeys, SharedCredentials, Source, SourceConfig, SourceError, SourcePolicy,
+    read_retrying,
 };
 use granary_image::{Object, SourceId};
 use parking_lot::RwLock;

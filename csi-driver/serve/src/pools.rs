@@ -76,7 +76,7 @@ impl Pools {
                 if *old == settings {
                     return Ok(());
                 }
-                pool.reconfigure(config)?;
+                pool.reconfigure(&config)?;
                 pool.clone()
             }
             _ => Pool::open(config)?,

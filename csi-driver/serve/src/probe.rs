@@ -43,7 +43,9 @@ fn check(release: &str) -> Result<(), String> {
 
 fn lack(what: &str, module: &str, error: io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => format!("{what} is not allowed for this user ({error}): run as root with CAP_SYS_ADMIN"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{what} is not allowed for this user ({error}): run as root with CAP_SYS_ADMIN")
+        }
         _ => format!("it has no {what} ({error}): load the kernel module {module}, or use a kernel that has it"),
     }
 }

@@ -69,7 +69,8 @@ impl ServedBlobs {
         if let Some(served) = blobs.get(&name).and_then(Weak::upgrade) {
             return Ok(served);
         }
-        let file = FuseFile::open(blob.clone(), self.runtime.clone()).map_err(ServeError::io("serve by", "/dev/fuse"))?;
+        let file =
+            FuseFile::open(blob.clone(), self.runtime.clone()).map_err(ServeError::io("serve by", "/dev/fuse"))?;
         let served = Arc::new(ServedBlob { origin, file, base: blob.stats(), blob, closed: self.closed.clone() });
         blobs.insert(name, Arc::downgrade(&served));
         Ok(served)

@@ -69,10 +69,17 @@ impl StateDir {
 pub(crate) struct VersionDir(PathBuf);
 
 impl VersionDir {
-    /// Makes the directory and its mount point.
+    /// Makes the directory and its mount point. A mount point that is there is not looked at: it may be mounted, and the
+    /// directory around it is private.
     pub(crate) fn create(&self) -> Result<(), ServeError> {
         private_dir(&self.0)?;
-        private_dir(&self.mount_point())
+        let mount_point = self.mount_point();
+        match DirBuilder::new().mode(0o700).create(&mount_point) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(ServeError::io("create", mount_point)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -116,7 +123,9 @@ pub(crate) fn remove_dir(path: &Path) -> Result<(), ServeError> {
 /// Makes a directory of mode 0700, or checks that what is there is one and this user's.
 fn private_dir(path: &Path) -> Result<(), ServeError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(ServeError::io("create", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(ServeError::io("create", path)(error));
+        }
         _ => {}
     }
     let metadata = path.symlink_metadata().map_err(ServeError::io("inspect", path))?;

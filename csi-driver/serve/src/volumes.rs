@@ -63,7 +63,9 @@ impl Volumes {
     pub(crate) fn remove(&self, target: &Path) -> Result<(), ServeError> {
         let file = self.file(target);
         match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ServeError::io("remove", file)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ServeError::io("remove", file)(error));
+            }
             _ => {}
         }
         self.volumes.lock().remove(target);

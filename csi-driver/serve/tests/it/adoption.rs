@@ -64,7 +64,7 @@ async fn predecessor() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn mounts_of_a_killed_server_are_healed() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let predecessor = Predecessor::start(&fixture);
     let mounts = fixture.mounts();
     assert_eq!(mounts.len(), 3);
@@ -90,7 +90,7 @@ async fn mounts_of_a_killed_server_are_healed() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn what_nobody_uses_is_released() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     Predecessor::start(&fixture).kill();
     for target in ["a", "b"] {
         rustix::mount::unmount(fixture.target(target), rustix::mount::UnmountFlags::empty()).unwrap();
@@ -110,7 +110,7 @@ async fn what_nobody_uses_is_released() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn a_lost_manifest_is_replaced_by_the_next_publish() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     Predecessor::start(&fixture).kill();
     for entry in fs::read_dir(fixture.dir.join("state/versions")).unwrap() {
         fs::remove_file(entry.unwrap().path().join("manifest.json")).unwrap();

@@ -12,6 +12,7 @@ use granary_fetch::{NoCredentials, SecretKeys, Source, SourceConfig, SourcePolic
 use granary_image::{Digest, ExtentTable, ImageBuilder, Object, TableBuilder};
 use granary_serve::{ArtifactError, ArtifactStore, ServeError, Server, ServerConfig, VersionManifest};
 use rustix::mount::UnmountFlags;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Files of sizes at and around the borders of blocks and parts.
 pub const SIZES: [(&str, usize); 8] = [
@@ -25,20 +26,24 @@ pub const SIZES: [(&str, usize); 8] = [
     ("z", 12_345),
 ];
 
+/// One test at a time: they count the process's threads and descriptors.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 pub struct Fixture {
     pub dir: PathBuf,
-    /// Removes the directory, unless this is the child's view of its parent's.
-    _temporary: Option<tempfile::TempDir>,
+    /// Removes the directory; `None` in the child's view of its parent's.
+    owned: Option<(tempfile::TempDir, MutexGuard<'static, ()>)>,
 }
 
 impl Fixture {
-    pub fn new() -> Self {
+    pub async fn new() -> Self {
+        let alone = ALONE.lock().await;
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().canonicalize().unwrap();
         for name in ["source", "artifacts", "targets"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        let fixture = Self { dir, _temporary: Some(temporary) };
+        let fixture = Self { dir, owned: Some((temporary, alone)) };
         for (seed, (path, size)) in SIZES.iter().enumerate() {
             fixture.write(path, &bytes(seed as u64, *size));
         }
@@ -47,7 +52,7 @@ impl Fixture {
 
     /// The same directory, seen by another process.
     pub fn existing(dir: PathBuf) -> Self {
-        Self { dir, _temporary: None }
+        Self { dir, owned: None }
     }
 
     pub fn write(&self, path: &str, bytes: &[u8]) {
@@ -139,7 +144,10 @@ impl Fixture {
     pub fn image_loops(&self) -> usize {
         let dir = self.dir.display().to_string();
         let devices = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
-        devices.filter_map(|path| fs::read_to_string(path.join("loop/backing_file")).ok()).filter(|f| f.contains(&dir)).count()
+        devices
+            .filter_map(|path| fs::read_to_string(path.join("loop/backing_file")).ok())
+            .filter(|f| f.contains(&dir))
+            .count()
     }
 
     /// Compares every byte below `target` with the source.
@@ -154,7 +162,7 @@ impl Fixture {
 impl Drop for Fixture {
     /// Takes away what a failed test left mounted, innermost first; loop devices clear themselves.
     fn drop(&mut self) {
-        if self._temporary.is_none() {
+        if self.owned.is_none() {
             return;
         }
         for line in self.mounts().iter().rev() {

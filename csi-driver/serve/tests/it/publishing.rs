@@ -9,9 +9,9 @@ use crate::fixture::{Fixture, bytes};
 
 /// Threads of FUSE sessions in this process; a session ends when no loop device has its file any more.
 fn session_threads() -> usize {
-    let tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-        fs::read_to_string(task.ok()?.path().join("comm")).ok()
-    });
+    let tasks = fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
     tasks.filter(|name| name.starts_with("fuser-") || name.starts_with("granary-fuse")).count()
 }
 
@@ -31,7 +31,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn every_byte_is_right_and_nothing_is_left() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let server = fixture.server().await;
     assert_eq!(server.layout(), Layout::EROFSLoop);
     let version = fixture.version("v1", None).await;
@@ -58,7 +58,7 @@ async fn every_byte_is_right_and_nothing_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn calls_at_once_make_one_mount() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let server = fixture.server().await;
     let version = fixture.version("v1", None).await;
     let calls = (0..8).map(|_| fixture.publish(&server, "a", &version));
@@ -85,7 +85,7 @@ async fn calls_at_once_make_one_mount() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn a_hundred_cycles_leak_nothing() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let server = fixture.server().await;
     let version = fixture.version("v1", None).await;
     let cycle = async || {
@@ -94,7 +94,6 @@ async fn a_hundred_cycles_leak_nothing() {
         fixture.unpublish(&server, "a").await.unwrap();
     };
     cycle().await;
-    // Other tests of this process have sessions too: all of this one's must have gone for the numbers to be reached.
     wait_until("the first session to end", || session_threads() == 0);
     let before = descriptors();
     for _ in 0..100 {
@@ -108,7 +107,7 @@ async fn a_hundred_cycles_leak_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn versions_of_one_blob_are_mounted_side_by_side() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let server = fixture.server().await;
     let first = fixture.version("v1", None).await;
     fixture.publish(&server, "first", &first).await.unwrap();
@@ -131,7 +130,7 @@ async fn versions_of_one_blob_are_mounted_side_by_side() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn a_changed_object_fails_alone() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let server = fixture.server().await;
     let version = fixture.version("v1", None).await;
     fixture.publish(&server, "a", &version).await.unwrap();
@@ -150,7 +149,7 @@ async fn a_changed_object_fails_alone() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn an_empty_version_is_an_empty_directory() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     fs::remove_dir_all(fixture.dir.join("source")).unwrap();
     fs::create_dir(fixture.dir.join("source")).unwrap();
     let server = fixture.server().await;
@@ -163,7 +162,7 @@ async fn an_empty_version_is_an_empty_directory() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn failures_leave_nothing() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let server = fixture.server().await;
     let version = fixture.version("v1", None).await;
 
@@ -178,7 +177,8 @@ async fn failures_leave_nothing() {
     let error = fixture.publish(&server, "a", &version).await.unwrap_err();
     assert!(matches!(error, ServeError::Artifact { .. }), "{error}");
 
-    let longer = granary_serve::VersionManifest { blob_bytes: version.blob_bytes + 4096, ..fixture.version("v1", None).await };
+    let longer =
+        granary_serve::VersionManifest { blob_bytes: version.blob_bytes + 4096, ..fixture.version("v1", None).await };
     let error = fixture.publish(&server, "a", &longer).await.unwrap_err();
     assert!(matches!(error, ServeError::Invalid { .. }), "{error}");
 
@@ -192,16 +192,15 @@ async fn failures_leave_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn a_foreign_mount_is_left_alone() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let server = fixture.server().await;
     let version = fixture.version("v1", None).await;
     let target = fixture.target("a");
     fs::create_dir(&target).unwrap();
     rustix::mount::mount("none", &target, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
-    for error in [
-        fixture.publish(&server, "a", &version).await.unwrap_err(),
-        fixture.unpublish(&server, "a").await.unwrap_err(),
-    ] {
+    for error in
+        [fixture.publish(&server, "a", &version).await.unwrap_err(), fixture.unpublish(&server, "a").await.unwrap_err()]
+    {
         assert!(matches!(&error, ServeError::Occupied { found, .. } if found.contains("tmpfs")), "{error}");
     }
     rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
