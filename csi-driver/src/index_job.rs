@@ -98,7 +98,9 @@ async fn index(
         }
     };
     let indexed = granary_index::index(request, &progress).await.map_err(failure)?;
-    for artifact in [&indexed.extents, &indexed.image] {
+    // When nothing is new, the table is the one that was fetched.
+    let table = Some(&indexed.extents).filter(|extents| indexed.parent != Some(extents.digest));
+    for artifact in table.into_iter().chain([&indexed.image]) {
         let stored = store.put(&artifact.digest, artifact.bytes, &artifact.path).await;
         stored.context("cannot store what was indexed")?;
     }

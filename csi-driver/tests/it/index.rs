@@ -125,6 +125,18 @@ async fn extends_the_table_that_it_is_given() {
 }
 
 #[tokio::test]
+async fn a_listing_that_is_the_same_gives_the_same_version() {
+    let job = Job::new().await;
+    let results = job.run(vec![job.assignment()]).await;
+    let first = version(&results);
+    let results = job.run(vec![Assignment { parent: Some(parent(first)), ..job.assignment() }]).await;
+    let second = version(&results);
+    assert_eq!(first.artifacts, second.artifacts);
+    assert_eq!(first.listing_digest, second.listing_digest);
+    assert_eq!(job.operator.change(|store| store.artifacts.len()), 2);
+}
+
+#[tokio::test]
 async fn a_lost_or_damaged_table_begins_a_new_blob() {
     let job = Job::new().await;
     let lost = Parent {

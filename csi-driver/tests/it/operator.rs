@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -108,7 +108,7 @@ pub fn certificates() -> (String, String, String) {
 fn router(store: Shared) -> Router {
     Router::new()
         .route("/v1/assignment", get(assignment))
-        .route("/v1/artifacts/{digest}", get(artifact).put(put))
+        .route("/v1/artifacts/{digest}", get(artifact).put(put).layer(DefaultBodyLimit::disable()))
         .route("/v1/result", post(result))
         .with_state(store)
 }
@@ -154,10 +154,18 @@ async fn put(
     State(store): State<Shared>,
     Path(digest): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<StatusCode, Refusal> {
+    {
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        admit(&mut store, &headers)?;
+        // As the operator does: what is there is not received again.
+        if store.artifacts.contains_key(&digest) {
+            return Ok(StatusCode::OK);
+        }
+    }
+    let body = to_bytes(body, usize::MAX).await.map_err(|_| problem(StatusCode::BAD_REQUEST, "half a body"))?;
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    admit(&mut store, &headers)?;
     if Digest::of(&body).to_string() != digest {
         return Err(problem(StatusCode::BAD_REQUEST, "another digest"));
     }

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use granary_csi_driver::store::StoreError;
+use granary_image::Digest;
 
 use crate::operator::{Operator, certificates};
 
@@ -71,4 +72,18 @@ async fn another_length_is_an_error() {
         let error = operator.client().get(&digest, bytes, &operator.file("image")).await.unwrap_err();
         assert!(matches!(error, StoreError::Length { .. }), "{error}");
     }
+}
+
+#[tokio::test]
+async fn storing_what_is_there_succeeds_though_nobody_reads_it() {
+    let operator = Operator::start().await;
+    let bytes = vec![7; 30_000_000];
+    let digest = Digest::of(&bytes);
+    let file = operator.file("image");
+    std::fs::write(&file, &bytes).unwrap();
+    let client = operator.client();
+    for _ in 0..5 {
+        client.put(&digest, bytes.len() as u64, &file).await.unwrap();
+    }
+    assert!(operator.change(|store| store.artifacts[&digest.to_string()] == bytes));
 }
