@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `GET /v1/assignment` | the Job that the operator made | 200 [`Assignment`] |
 //! | `GET /v1/artifacts/{digest}` | that Job: its parent's only; a node: any | 200 and the bytes |
-//! | `PUT /v1/artifacts/{digest}` | that Job | 201, or 200 if it is there already; the server computes the digest while it receives |
+//! | `PUT /v1/artifacts/{digest}` | that Job | 201, or 200 if it is there already; the body is received either way; what is new must have that digest |
 //! | `POST /v1/result` | that Job | 200; the body is an [`IndexResult`] |
 //!
 //! Errors: 400 body or digest is wrong; 401 no token, or not a valid one; 403 a valid token of somebody else; 404 no such artifact, or no

@@ -62,9 +62,13 @@ impl Directory {
 
 #[async_trait]
 impl ImageStore for Directory {
-    async fn put(&self, address: &Address, body: ByteStream) -> Result<bool, Refusal> {
+    async fn put(&self, address: &Address, mut body: ByteStream) -> Result<bool, Refusal> {
         let path = self.path(address);
         if fs::try_exists(&path).await? {
+            // Taken and dropped: a client that still writes when the answer comes sees a broken connection, not the answer.
+            while let Some(chunk) = body.next().await {
+                chunk.map_err(|error| Refusal::Bad(format!("the artifact ended early: {error}")))?;
+            }
             // Its age starts again: a result that names it may follow.
             let file = File::options().append(true).open(&path).await?.into_std().await;
             file.set_modified(SystemTime::now())?;
