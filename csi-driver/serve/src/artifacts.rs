@@ -81,10 +81,7 @@ fn validate(image: &Path, extents: &Path, manifest: &VersionManifest) -> Result<
             image.blob_bytes()
         ));
     }
-    for file in image.files() {
-        file?;
-    }
-    Ok(())
+    Ok(image.validate(&table)?)
 }
 
 /// Runs `work`, which waits for disks or the kernel, where it does not hold up the runtime.

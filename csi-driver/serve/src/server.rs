@@ -171,15 +171,20 @@ impl Server {
         report::report(&self.node)
     }
 
+    /// Unmounts every target, those that a predecessor published included.
+    pub async fn unpublish_all(&self) {
+        for volume in self.node.volumes.all() {
+            if let Err(error) = self.unpublish(&volume.volume_id, &volume.target).await {
+                tracing::error!(target = %volume.target.display(), %error, "cannot unmount");
+            }
+        }
+    }
+
     /// Ends the server: with `unmount` everything is unmounted, otherwise mounts stay for a successor and reads of them fail
     /// until it has come.
     pub async fn stop(&self, unmount: bool) {
         if unmount {
-            for volume in self.node.volumes.all() {
-                if let Err(error) = self.unpublish(&volume.volume_id, &volume.target).await {
-                    tracing::error!(target = %volume.target.display(), %error, "cannot unmount");
-                }
-            }
+            self.unpublish_all().await;
         }
         self.node.leave();
         for (_, pool) in self.node.pools.all() {

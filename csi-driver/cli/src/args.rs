@@ -1,0 +1,155 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::size::parse_size;
+
+/// Mounts data of an object store as a directory, cached on this machine; no cluster needed.
+#[derive(Debug, Parser)]
+#[command(name = "granary", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount what URIs name now, read-only, until Ctrl-C. Needs root.
+    Mount(MountArgs),
+    /// Print what a version of URIs would contain.
+    Index(IndexArgs),
+}
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// `s3://bucket/prefix/`, `https://host/file` or `file:///directory/`; with several, each is a directory of its own.
+    #[arg(required = true, value_name = "URI")]
+    pub uris: Vec<String>,
+    /// Directory where the files appear; it is made if it is not there.
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mount_point: PathBuf,
+    /// Directory that keeps what was read, for this and later mounts.
+    #[arg(long, value_name = "DIR", default_value = "/var/cache/granary")]
+    pub cache: PathBuf,
+    /// Most that the cache takes, such as 500G or 1Ti; without it, all but a tenth of the filesystem.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub cache_size: Option<u64>,
+    /// How to reach the sources.
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// Arguments of `index`.
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    /// `s3://bucket/prefix/`, `https://host/file` or `file:///directory/`.
+    #[arg(required = true, value_name = "URI")]
+    pub uris: Vec<String>,
+    /// Also print every file.
+    #[arg(long)]
+    pub files: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// How to reach the sources.
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How to reach sources. Keys come from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or from where AWS
+/// tools find them.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// URL of the S3 service.
+    #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Region of the bucket; also from AWS_DEFAULT_REGION.
+    #[arg(long, env = "AWS_REGION")]
+    pub region: Option<String>,
+    /// Do not sign requests: for public buckets.
+    #[arg(long)]
+    pub no_sign_request: bool,
+    /// Where requests name the bucket; without it, in the path if there is an endpoint.
+    #[arg(long, value_enum)]
+    pub addressing: Option<AddressingArg>,
+    /// Only keys that match this glob; may be given several times.
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// No keys that match this glob; wins over --include.
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+}
+
+/// Where requests name the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AddressingArg {
+    /// `https://endpoint/bucket/key`.
+    Path,
+    /// `https://bucket.endpoint/key`.
+    VirtualHost,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn mount(line: &str) -> MountArgs {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Mount(args) => args,
+            Command::Index(_) => panic!("not mount"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_word_is_the_mount_point() {
+        let args = mount(
+            "granary mount s3://a/b/ file:///c/ /mnt --cache /tmp/x --cache-size 10G --exclude *.tmp --exclude x",
+        );
+        assert_eq!(args.uris, ["s3://a/b/", "file:///c/"]);
+        assert_eq!(args.mount_point, PathBuf::from("/mnt"));
+        assert_eq!((args.cache_size, args.cache), (Some(10_000_000_000), PathBuf::from("/tmp/x")));
+        assert_eq!(args.source.exclude, ["*.tmp", "x"]);
+    }
+
+    #[test]
+    fn incomplete_lines_are_refused() {
+        for line in
+            ["granary mount", "granary mount s3://a/", "granary index", "granary mount s3://a/ /m --cache-size 1X"]
+        {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn s3_options_are_taken() {
+        let args = mount(
+            "granary mount s3://a/ /m --endpoint http://h:1 --region r --no-sign-request --addressing virtual-host",
+        );
+        assert_eq!(args.source.endpoint.as_deref(), Some("http://h:1"));
+        assert_eq!(args.source.region.as_deref(), Some("r"));
+        assert!(args.source.no_sign_request);
+        assert_eq!(args.source.addressing, Some(AddressingArg::VirtualHost));
+    }
+}

@@ -1,0 +1,151 @@
+//! `granary mount`: index, mount, wait, unmount.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use granary_blob::{BlobTag, PoolConfig};
+use granary_fetch::{SecretKeys, SourceConfig, SourcePolicy};
+use granary_index::Indexed;
+use granary_serve::{Layout, Server, ServerConfig, VersionManifest};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::MountArgs;
+use crate::cache::{IndexDir, LocalArtifacts};
+use crate::size::show_size;
+use crate::{indexing, sources};
+
+const POOL: &str = "local";
+const VOLUME: &str = "mount";
+/// Percent of the cache's filesystem that stay free.
+const MIN_FREE_PERCENT: u8 = 10;
+/// How often it is looked whether somebody has unmounted.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Mounts until a signal comes or somebody unmounts.
+pub async fn run(args: MountArgs) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("mounting needs root, for loop devices and mounts: run it with sudo");
+    }
+    let mut stop = Stop::new()?;
+    let secret = sources::secret(sources::environment);
+    let configs = sources::configs(&args.uris, &args.source, &secret, sources::environment)?;
+    prepare(&args)?;
+    let server = Server::start(server_config(&args)).await.context("cannot start")?;
+    if let Layout::Unsupported(reason) = server.layout() {
+        bail!("this kernel cannot mount datasets: {reason}");
+    }
+    // What a killed run left mounted: its mounts were adopted, and end here.
+    server.unpublish_all().await;
+    let result = tokio::select! {
+        result = mount(&args, &configs, secret, &server) => result,
+        () = stop.requested() => Err(anyhow::anyhow!("stopped before it was mounted")),
+    };
+    if result.is_ok() {
+        wait(&server, &args.mount_point, &mut stop).await;
+    }
+    // By name, since a call that was given up may not have said yet what it does; this waits for it.
+    let unmounted = server.unpublish(VOLUME, &args.mount_point).await.context("cannot unmount");
+    server.stop(true).await;
+    result.and(unmounted)
+}
+
+/// Makes the cache directory, so that the parts below need no directory above them.
+fn prepare(args: &MountArgs) -> anyhow::Result<()> {
+    match fs::create_dir(&args.cache) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("cannot make the cache directory {}", args.cache.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn server_config(args: &MountArgs) -> ServerConfig {
+    let pool = PoolConfig {
+        dir: args.cache.join("pool"),
+        max_bytes: args.cache_size,
+        min_free_percent: MIN_FREE_PERCENT,
+        min_free_bytes: 0,
+    };
+    ServerConfig { state_dir: args.cache.join("server"), pools: BTreeMap::from([(POOL.to_owned(), pool)]) }
+}
+
+async fn mount(args: &MountArgs, configs: &[SourceConfig], secret: SecretKeys, server: &Server) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let dir = IndexDir::open(&args.cache, configs)?;
+    let indexed = indexing::run(configs, &secret, dir.parent(), dir.path()).await?;
+    dir.keep(&indexed)?;
+    for skipped in &indexed.skipped {
+        eprintln!("left out: {} {}, such as {:?}", skipped.count, skipped.reason.as_str(), skipped.examples);
+    }
+    let manifest = manifest(args, configs, &indexed);
+    server.publish(VOLUME, &args.mount_point, &manifest, secret, &LocalArtifacts(&indexed)).await?;
+    eprintln!(
+        "mounted {} files ({}) at {} in {:.1} s; Ctrl-C unmounts",
+        indexed.file_count,
+        show_size(indexed.size_bytes),
+        args.mount_point.display(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn manifest(args: &MountArgs, configs: &[SourceConfig], indexed: &Indexed) -> VersionManifest {
+    let name = args.uris.join(" ");
+    VersionManifest {
+        dataset: BlobTag { dataset_uid: indexed.blob_id.clone(), namespace: "local".to_owned(), name },
+        version: indexed.listing_digest.to_string(),
+        image: indexed.image.digest,
+        image_bytes: indexed.image.bytes,
+        extents: indexed.extents.digest,
+        extents_bytes: indexed.extents.bytes,
+        blob_id: indexed.blob_id.clone(),
+        blob_bytes: indexed.blob_bytes,
+        sources: configs.to_vec(),
+        pool: POOL.to_owned(),
+        policy: SourcePolicy::unrestricted(),
+    }
+}
+
+async fn wait(server: &Server, mount_point: &Path, stop: &mut Stop) {
+    loop {
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                if !server.is_published(mount_point) {
+                    eprintln!("{} was unmounted", mount_point.display());
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Ctrl-C, or what service managers send.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
