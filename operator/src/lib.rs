@@ -13,6 +13,8 @@ pub mod reconcile;
 mod run;
 mod startup;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod world;
 
 use std::process::ExitCode;

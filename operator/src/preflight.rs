@@ -7,14 +7,14 @@ use granary_crds::names::{CSI_DRIVER, IN_USE_FINALIZER};
 use granary_crds::{DataStorageClass, Dataset, NodeCache};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 
 use crate::cli::CommonArgs;
 use crate::lease::Holder;
 use crate::reconcile::write;
 
-/// How long the operator is kept from leading: until Helm has deleted it.
-const KEPT_OFF: Duration = Duration::from_secs(300);
+/// How long the operator is kept from leading: until Helm has deleted it, and not so long that a new installation waits for it.
+const KEPT_OFF: Duration = Duration::from_secs(30);
 
 /// Fails with a list while pods use volumes, else takes the Lease and removes finalizers.
 pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
@@ -37,10 +37,7 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn release<K: write::Object>(api: &Api<K>, object: &K) -> anyhow::Result<()>
-where
-    K: Resource<DynamicType = ()>,
-{
+async fn release<K: write::Object>(api: &Api<K>, object: &K) -> anyhow::Result<()> {
     let done = write::metadata(api, object, (IN_USE_FINALIZER, false), &[]).await;
     done.with_context(|| format!("remove the finalizer of {}", object.name_any()))
 }
