@@ -64,7 +64,11 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("reconciles", "Reconciles by kind and outcome (ok, conflict, error)", self.reconciles.clone());
+        registry.register(
+            "reconciles",
+            "Reconciles by kind and outcome (ok, conflict, error)",
+            self.reconciles.clone(),
+        );
         registry.register_with_unit(
             "reconcile_duration",
             "Time that a reconcile took",

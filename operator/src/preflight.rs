@@ -53,11 +53,8 @@ async fn users(client: &Client) -> anyhow::Result<Vec<String>> {
         let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
         volume.is_some_and(|volume| ours.contains(&volume))
     };
-    let claims: Vec<(String, String)> = claims
-        .iter()
-        .filter(bound)
-        .map(|claim| (claim.namespace().unwrap_or_default(), claim.name_any()))
-        .collect();
+    let claims: Vec<(String, String)> =
+        claims.iter().filter(bound).map(|claim| (claim.namespace().unwrap_or_default(), claim.name_any())).collect();
     let pods = Api::<Pod>::all(client.clone()).list(&all).await.context("list pods")?;
     let using = pods.iter().filter(|pod| uses(pod, &claims));
     let mut lines: Vec<String> =

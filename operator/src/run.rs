@@ -210,12 +210,8 @@ fn reconcile(context: &Arc<Context>, stop: &CancellationToken, tasks: &mut Tasks
         ($reconciler:ty, $watched:ident, $module:ident) => {{
             let world = &context.world;
             let triggers = $module::triggers(world);
-            let running = runner::run::<$reconciler>(
-                Arc::clone(context),
-                Arc::clone(&world.$watched),
-                triggers,
-                stop.clone(),
-            );
+            let running =
+                runner::run::<$reconciler>(Arc::clone(context), Arc::clone(&world.$watched), triggers, stop.clone());
             tasks.spawn(async move {
                 running.await;
                 Ok(())

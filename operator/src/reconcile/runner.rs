@@ -90,11 +90,12 @@ async fn reconcile<R: Reconciler>(object: Arc<R::Kind>, state: Arc<Running>) -> 
     let again = result?;
     state.failures.lock().remove(&key);
     Ok(match again {
-        Some(time) => Action::requeue(Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default().max(FIRST_RETRY)),
+        Some(time) => Action::requeue(
+            Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default().max(FIRST_RETRY),
+        ),
         None => Action::await_change(),
     })
 }
-
 
 fn key<K: Kind>(object: &K) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())

@@ -16,7 +16,10 @@ pub trait Object: Resource<DynamicType = ()> + Clone + Debug + Serialize + Deser
 impl<K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned> Object for K {}
 
 /// Kinds of a namespace.
-pub fn namespaced<K: Object + Resource<Scope = NamespaceResourceScope>>(client: &Client, object: &impl ResourceExt) -> Api<K> {
+pub fn namespaced<K: Object + Resource<Scope = NamespaceResourceScope>>(
+    client: &Client,
+    object: &impl ResourceExt,
+) -> Api<K> {
     Api::namespaced(client.clone(), &object.namespace().unwrap_or_default())
 }
 

@@ -99,7 +99,9 @@ fn check(dataset: &Dataset, result: &IndexedVersion) -> Result<(), Refusal> {
     let same = result.sources.len() == dataset.spec.sources.len()
         && result.sources.iter().zip(&dataset.spec.sources).all(|(found, wanted)| is_of(found, wanted));
     if !same {
-        return Err(Refusal::NotFound("the Dataset has other sources by now: start again from the assignment".to_owned()));
+        return Err(Refusal::NotFound(
+            "the Dataset has other sources by now: start again from the assignment".to_owned(),
+        ));
     }
     for (name, media_type) in [(ARTIFACT_IMAGE, MEDIA_TYPE_IMAGE), (ARTIFACT_EXTENTS, MEDIA_TYPE_EXTENTS)] {
         if !result.artifacts.iter().any(|artifact| artifact.name == name && artifact.media_type == media_type) {
@@ -178,8 +180,13 @@ mod tests {
     fn of_two_racing_jobs_one_starts_again() {
         let first = new(commit(&dataset(), &[], result("l1", "j1", "t1", None), None, "j1"));
         let assigned = parent(&first).unwrap();
-        let second =
-            new(commit(&dataset(), std::slice::from_ref(&first), result("l2", "j1", "t2", Some("t1")), Some(&assigned), "j2"));
+        let second = new(commit(
+            &dataset(),
+            std::slice::from_ref(&first),
+            result("l2", "j1", "t2", Some("t1")),
+            Some(&assigned),
+            "j2",
+        ));
         let versions = [first, second];
         let late = result("l3", "j1", "t3", Some("t1"));
         assert!(is_conflict(commit(&dataset(), &versions, late, Some(&assigned), "j3")));
@@ -205,8 +212,13 @@ mod tests {
         let assigned = parent(&first).unwrap();
         let repeated = commit(&dataset(), std::slice::from_ref(&first), result("l1", "j1", "t1", None), None, "j1");
         assert_eq!(repeated.unwrap(), Commit::Existing(name.clone()));
-        let second =
-            new(commit(&dataset(), std::slice::from_ref(&first), result("l2", "j1", "t2", Some("t1")), Some(&assigned), "j2"));
+        let second = new(commit(
+            &dataset(),
+            std::slice::from_ref(&first),
+            result("l2", "j1", "t2", Some("t1")),
+            Some(&assigned),
+            "j2",
+        ));
         let assigned = parent(&second).unwrap();
         let back = result("l1", "j1", "t2", Some("t2"));
         assert_eq!(commit(&dataset(), &[first, second], back, Some(&assigned), "j3").unwrap(), Commit::Existing(name));

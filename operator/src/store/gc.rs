@@ -93,11 +93,8 @@ mod tests {
     #[test]
     fn only_what_is_old_and_not_named_goes() {
         let now = SystemTime::now();
-        let stored = |number: u8, age: Duration| Stored {
-            address: Address::of(&[number; 32]),
-            bytes: 1,
-            modified: now - age,
-        };
+        let stored =
+            |number: u8, age: Duration| Stored { address: Address::of(&[number; 32]), bytes: 1, modified: now - age };
         let old = MIN_AGE + Duration::from_secs(1);
         let all = [stored(1, old), stored(2, old), stored(3, MIN_AGE / 2)];
         let named = HashSet::from([all[0].address.to_string()]);

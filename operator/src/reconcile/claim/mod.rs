@@ -78,7 +78,8 @@ fn is_of_our_class(world: &World, claim: &PersistentVolumeClaim) -> bool {
 fn observe(world: &World, claim: Arc<PersistentVolumeClaim>) -> Observed {
     let wanted = wanted::wanted(&claim);
     let dataset = wanted.as_ref().and_then(|wanted| world.datasets.get(Some(&wanted.namespace), &wanted.dataset));
-    let versions = dataset.as_ref().map(|dataset| super::dataset::observe::versions(world, dataset)).unwrap_or_default();
+    let versions =
+        dataset.as_ref().map(|dataset| super::dataset::observe::versions(world, dataset)).unwrap_or_default();
     let namespace = wanted.map(|wanted| wanted.namespace);
     Observed {
         now: Timestamp::now(),

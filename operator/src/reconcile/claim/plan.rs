@@ -100,7 +100,10 @@ pub fn plan(seen: &Observed) -> Plan {
     match wanted.version.filter(|version| !has(version)) {
         Some(version) => pending(
             "VersionNotFound",
-            format!("the Dataset '{}' has no version '{version}': change the annotation granary.dev/version", wanted.dataset),
+            format!(
+                "the Dataset '{}' has no version '{version}': change the annotation granary.dev/version",
+                wanted.dataset
+            ),
         ),
         None => Plan::Provision,
     }

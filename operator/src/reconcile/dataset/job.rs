@@ -61,6 +61,8 @@ pub fn job(dataset: &Dataset, order: &Order, settings: &JobSettings) -> Result<J
     });
     let roots: &[String] = if files { &settings.file_roots } else { &[] };
     let secret = dataset.spec.credentials.as_ref().and_then(|credentials| credentials.secret_ref.as_ref());
+    // In the release's namespace the name would be that of somebody else's Secret; the plan refuses such a Dataset.
+    let secret = secret.filter(|_| !files);
     let (volumes, mounts) = volumes(secret.map(|secret| secret.name.as_str()), roots);
     let mut env = vec![json!({"name": "GRANARY_STORE_CA", "value": settings.store_ca})];
     env.extend(secret.map(|_| json!({"name": "GRANARY_SECRET_DIR", "value": SECRET_DIR})));
@@ -141,7 +143,8 @@ fn volumes(secret: Option<&str>, file_roots: &[String]) -> (Vec<Value>, Vec<Valu
     ];
     if let Some(secret) = secret {
         // Optional: the Job itself says that the Secret does not exist; a pod that cannot start says less.
-        volumes.push(json!({"name": "secret", "secret": {"secretName": secret, "optional": true, "defaultMode": 0o440}}));
+        volumes
+            .push(json!({"name": "secret", "secret": {"secretName": secret, "optional": true, "defaultMode": 0o440}}));
         mounts.push(json!({"name": "secret", "mountPath": SECRET_DIR, "readOnly": true}));
     }
     for (number, root) in file_roots.iter().enumerate() {

@@ -7,6 +7,8 @@ pub mod observe;
 pub mod order;
 pub mod plan;
 mod pods;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

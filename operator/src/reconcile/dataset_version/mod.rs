@@ -46,7 +46,9 @@ pub fn triggers(world: &World) -> Vec<Trigger<DatasetVersion>> {
         world
             .datasets
             .changes()
-            .map(move |dataset| references(by_dataset.state_filter(|version| owner::is_owned_by(version, dataset.as_ref()))))
+            .map(move |dataset| {
+                references(by_dataset.state_filter(|version| owner::is_owned_by(version, dataset.as_ref())))
+            })
             .boxed(),
         world
             .nodes

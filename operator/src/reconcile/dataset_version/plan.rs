@@ -35,7 +35,12 @@ pub fn plan(seen: &Observed) -> (DatasetVersionStatus, Vec<Note>) {
     let mut notes = Vec::new();
     let mut conditions = Conditions::new(&before.conditions, generation, seen.now);
     if seen.stored {
-        conditions.set(types::READY, true, reasons::IMAGE_STORED, "the image store holds everything that a mount needs");
+        conditions.set(
+            types::READY,
+            true,
+            reasons::IMAGE_STORED,
+            "the image store holds everything that a mount needs",
+        );
     } else {
         let message = "the image store has lost something of this version; nodes that do not have it cannot mount it. If it is the \
                        latest, it is made again";

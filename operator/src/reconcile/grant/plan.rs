@@ -59,7 +59,8 @@ mod tests {
     fn grant(changes: Value) -> DatasetGrant {
         let mut spec = json!({"datasetRef": {"name": "d"}, "subjects": [{"kind": "Namespace", "name": "b"}]});
         spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        serde_json::from_value(json!({"metadata": {"name": "g", "namespace": "a", "generation": 3}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "g", "namespace": "a", "generation": 3}, "spec": spec}))
+            .unwrap()
     }
 
     fn now() -> Timestamp {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use granary_crds::DatasetVersion;
-use granary_crds::dataset::RefreshStatus;
 use granary_crds::Time;
+use granary_crds::dataset::RefreshStatus;
 use jiff::Timestamp;
 
 use super::super::observe::{JobState, JobView, Observed};

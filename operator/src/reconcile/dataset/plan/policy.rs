@@ -18,6 +18,11 @@ pub fn reads_files(sources: &[Source]) -> bool {
 pub fn denial(seen: &Observed, class: &DataStorageClass, file_roots: &[String]) -> Option<String> {
     let policy = &class.spec.source_policy;
     let name = class.name_any();
+    let spec = &seen.dataset.spec;
+    // The Job of a file:// Dataset runs in the release's namespace, where the Secret is not.
+    if reads_files(&spec.sources) && spec.credentials.is_some() {
+        return Some("file:// sources cannot be combined with spec.credentials: make two Datasets".to_owned());
+    }
     seen.dataset.spec.sources.iter().find_map(|source| {
         let uri = &source.uri;
         if let Some(path) = uri.strip_prefix(FILE) {

@@ -109,9 +109,16 @@ fn ready(
                 let message = format!("new pods get version {}", version_name(version));
                 return conditions.set(types::READY, true, reasons::VERSION_CURRENT, message);
             }
-            Ok(version) => {
+            Ok(version) if indexing.why.is_some() => {
                 let message = format!("the image of version {} is lost and is being made again", version_name(version));
                 (reasons::INDEXING.to_owned(), message)
+            }
+            Ok(version) => {
+                let message = format!(
+                    "the image store has lost the pinned version {}: restore its volume, or pin another version",
+                    version_name(version)
+                );
+                (reasons::IMAGE_MISSING.to_owned(), message)
             }
             // Before the first version the trouble with the source is why there is none.
             Err((reasons::INDEXING, message)) => why_not_yet(indexing, denial, message),
@@ -177,7 +184,8 @@ fn content(conditions: &mut Conditions<'_>, version: &DatasetVersionSpec) {
         conditions.set(types::CONTENT_COMPLETE, false, reasons::EMPTY, message);
     } else if skipped > 0 {
         let parts: Vec<String> = version.skipped.iter().map(|part| format!("{} {}", part.count, part.reason)).collect();
-        let message = format!("{skipped} keys could not become files ({}): see spec.skipped of the version", parts.join(", "));
+        let message =
+            format!("{skipped} keys could not become files ({}): see spec.skipped of the version", parts.join(", "));
         conditions.set(types::CONTENT_COMPLETE, false, reasons::KEYS_SKIPPED, message);
     } else {
         conditions.set(types::CONTENT_COMPLETE, true, reasons::ALL_LISTED, "every key of the sources is a file");

@@ -28,13 +28,13 @@ fn version(revision: i64) -> Arc<DatasetVersion> {
     Arc::new(serde_json::from_value(version).unwrap())
 }
 
-/// A Dataset with these versions, whose last look at second 0 found the newest of them; now is second 100.
-fn seen(spec: Value, revisions: std::ops::RangeInclusive<i64>) -> Observed {
+/// A Dataset with so many versions, whose last look at second 0 found the newest of them; now is second 100.
+fn seen(spec: Value, revisions: i64) -> Observed {
     let mut full = json!({"sources": [{"uri": "s3://b/"}]});
     full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let dataset = json!({"metadata": {"name": "d", "namespace": "a", "uid": "u", "generation": 7}, "spec": full});
     let class = json!({"metadata": {"name": "granary"}, "spec": {}});
-    let versions: Vec<_> = revisions.map(version).collect();
+    let versions: Vec<_> = (1..=revisions).map(version).collect();
     let mut seen = Observed {
         now: at(100),
         dataset: Arc::new(serde_json::from_value(dataset).unwrap()),
@@ -77,7 +77,14 @@ fn job(seen: &mut Observed, attempt: u32, state: JobState) {
         after: None,
     };
     let uid = format!("job-{}", seen.jobs.len());
-    seen.jobs.push(JobView { name: uid.clone(), namespace: "a".to_owned(), uid, ours: true, order: Some(order), state });
+    seen.jobs.push(JobView {
+        name: uid.clone(),
+        namespace: "a".to_owned(),
+        uid,
+        ours: true,
+        order: Some(order),
+        state,
+    });
 }
 
 fn failed(second: i64) -> JobState {
@@ -116,7 +123,8 @@ fn current(plan: &Plan) -> Option<&str> {
 #[test]
 fn when_the_sources_are_looked_at() {
     let unchanged = |_: &mut Observed| {};
-    let cases: Vec<(&str, Value, i64, Box<dyn Fn(&mut Observed)>, bool)> = vec![
+    type Change = Box<dyn Fn(&mut Observed)>;
+    let cases: Vec<(&str, Value, i64, Change, bool)> = vec![
         ("first", json!({}), 0, Box::new(unchanged), true),
         ("nothing new", json!({}), 2, Box::new(unchanged), false),
         (
@@ -156,13 +164,13 @@ fn when_the_sources_are_looked_at() {
             false,
         ),
         ("unknown name", json!({"pin": {"version": "d-9"}}), 2, Box::new(unchanged), false),
-        ("lost image of the latest", json!({}), 2, Box::new(|seen| drop(seen.stored.remove("d-2"))), true),
-        ("lost image of another", json!({}), 2, Box::new(|seen| drop(seen.stored.remove("d-1"))), false),
+        ("lost image of the latest", json!({}), 2, Box::new(|seen| seen.stored.retain(|name| name != "d-2")), true),
+        ("lost image of another", json!({}), 2, Box::new(|seen| seen.stored.retain(|name| name != "d-1")), false),
         ("class missing", json!({}), 0, Box::new(|seen| seen.class = None), false),
         ("deleted latest version", json!({}), 2, Box::new(|seen| drop(seen.versions.pop())), true),
     ];
     for (name, spec, revisions, change, expected) in cases {
-        let mut seen = seen(spec, 1..=revisions);
+        let mut seen = seen(spec, revisions);
         change(&mut seen);
         assert_eq!(planned(&seen).create_job.is_some(), expected, "{name}");
     }
@@ -170,7 +178,7 @@ fn when_the_sources_are_looked_at() {
 
 #[test]
 fn a_job_under_way_is_left_alone_unless_something_else_is_wanted() {
-    let mut running = seen(json!({}), 1..=0);
+    let mut running = seen(json!({}), 0);
     job(&mut running, 1, JobState::Running(None));
     let plan = planned(&running);
     assert!(plan.create_job.is_none() && plan.delete_jobs.is_empty() && plan.again.is_some());
@@ -190,7 +198,7 @@ fn a_job_under_way_is_left_alone_unless_something_else_is_wanted() {
 
 #[test]
 fn a_result_becomes_current_and_is_remembered() {
-    let mut first = seen(json!({"refresh": {"manual": "x"}}), 1..=1);
+    let mut first = seen(json!({"refresh": {"manual": "x"}}), 1);
     Arc::make_mut(&mut first.dataset).metadata.annotations = None;
     Arc::make_mut(&mut first.dataset).status = None;
     job(&mut first, 1, done("d-1", 50));
@@ -216,7 +224,7 @@ fn a_result_becomes_current_and_is_remembered() {
 
 #[test]
 fn a_result_that_our_cache_does_not_have_yet_is_awaited() {
-    let mut early = seen(json!({}), 1..=0);
+    let mut early = seen(json!({}), 0);
     job(&mut early, 1, done("d-1", 90));
     assert!(planned(&early).create_job.is_none());
     early.now = at(90) + SignedDuration::from_secs(61);
@@ -225,8 +233,10 @@ fn a_result_that_our_cache_does_not_have_yet_is_awaited() {
 
 #[test]
 fn failures_wait_longer_each_time_and_stall_at_the_third() {
-    for (attempt, wait, stalled) in [(1, 5, false), (2, 10, false), (3, 20, true), (6, 160, true), (7, 300, true), (40, 300, true)] {
-        let mut failing = seen(json!({}), 1..=0);
+    for (attempt, wait, stalled) in
+        [(1, 5, false), (2, 10, false), (3, 20, true), (6, 160, true), (7, 300, true), (40, 300, true)]
+    {
+        let mut failing = seen(json!({}), 0);
         job(&mut failing, attempt, failed(100));
         let plan = planned(&failing);
         assert_eq!(plan.again, Some(at(100 + wait)), "{attempt}");
@@ -250,7 +260,7 @@ fn failures_wait_longer_each_time_and_stall_at_the_third() {
 
 #[test]
 fn a_failed_refresh_leaves_the_dataset_ready_and_heals() {
-    let mut failing = seen(json!({"refresh": {"periodSeconds": 60}}), 1..=1);
+    let mut failing = seen(json!({"refresh": {"periodSeconds": 60}}), 1);
     job(&mut failing, 3, failed(99));
     let plan = planned(&failing);
     assert_eq!(condition(&plan, types::READY), Some(("True", reasons::VERSION_CURRENT)));
@@ -267,7 +277,7 @@ fn a_failed_refresh_leaves_the_dataset_ready_and_heals() {
 
 #[test]
 fn a_periodic_look_does_not_flap() {
-    let mut due = seen(json!({"refresh": {"periodSeconds": 60}}), 1..=1);
+    let mut due = seen(json!({"refresh": {"periodSeconds": 60}}), 1);
     assert_eq!(condition(&planned(&due), types::RECONCILING), None);
     job(&mut due, 1, JobState::Running(None));
     assert_eq!(condition(&planned(&due), types::RECONCILING), None);
@@ -275,7 +285,7 @@ fn a_periodic_look_does_not_flap() {
 
 #[test]
 fn a_job_without_a_report_says_where_to_look() {
-    let mut lost = seen(json!({}), 1..=0);
+    let mut lost = seen(json!({}), 0);
     job(&mut lost, 1, JobState::Lost { time: at(99), message: "OOMKilled".to_owned() });
     let plan = planned(&lost);
     assert_eq!(condition(&plan, types::READY), Some(("False", reasons::INDEXING)));
@@ -284,7 +294,9 @@ fn a_job_without_a_report_says_where_to_look() {
     lost.jobs.clear();
     job(&mut lost, 1, JobState::Running(Some("ImagePullBackOff".to_owned())));
     let plan = planned(&lost);
-    assert!(find(&plan.status.as_ref().unwrap().conditions, types::READY).unwrap().message.contains("ImagePullBackOff"));
+    assert!(
+        find(&plan.status.as_ref().unwrap().conditions, types::READY).unwrap().message.contains("ImagePullBackOff")
+    );
 }
 
 #[test]
@@ -296,7 +308,7 @@ fn a_pin_is_served_by_no_other_version() {
         (json!({"digest": "sha256:9"}), None, None, reasons::INDEXING),
         (json!({"digest": "sha256:9"}), Some("sha256:9"), None, reasons::DIGEST_MISMATCH),
     ] {
-        let mut pinned = seen(json!({"pin": pin}), 1..=2);
+        let mut pinned = seen(json!({"pin": pin}), 2);
         if looked_for.is_some() {
             looked(&mut pinned, "d-2", looked_for);
         }
@@ -308,15 +320,29 @@ fn a_pin_is_served_by_no_other_version() {
 }
 
 #[test]
+fn a_lost_image_is_made_again_only_if_it_is_the_latest() {
+    let mut lost = seen(json!({}), 2);
+    lost.stored.clear();
+    let plan = planned(&lost);
+    assert_eq!(condition(&plan, types::READY), Some(("False", reasons::INDEXING)));
+    assert!(plan.create_job.is_some());
+    let mut pinned = seen(json!({"pin": {"version": "d-1"}}), 2);
+    pinned.stored.retain(|name| name != "d-1");
+    let plan = planned(&pinned);
+    assert_eq!(condition(&plan, types::READY), Some(("False", reasons::IMAGE_MISSING)));
+    assert!(plan.create_job.is_none());
+}
+
+#[test]
 fn an_earlier_listing_is_current_again() {
-    let mut back = seen(json!({}), 1..=3);
+    let mut back = seen(json!({}), 3);
     looked(&mut back, "d-1", None);
     assert_eq!(current(&planned(&back)), Some("d-1"));
 }
 
 #[test]
 fn classes_and_policies() {
-    let mut lost = seen(json!({}), 1..=1);
+    let mut lost = seen(json!({}), 1);
     lost.class = None;
     assert_eq!(condition(&planned(&lost), types::READY), Some(("False", reasons::CLASS_NOT_FOUND)));
     for (source, policy, denied) in [
@@ -328,7 +354,7 @@ fn classes_and_policies() {
         (json!({"uri": "s3://b/", "identity": "Anonymous"}), json!({}), false),
         (json!({"uri": "s3://b/", "identity": "Later"}), json!({"ambientIdentity": "Allow"}), true),
     ] {
-        let mut asked = seen(json!({"sources": [source]}), 1..=0);
+        let mut asked = seen(json!({"sources": [source]}), 0);
         let class = json!({"metadata": {"name": "granary"}, "spec": {"sourcePolicy": policy}});
         asked.class = Some(Arc::new(serde_json::from_value(class).unwrap()));
         let plan = planned(&asked);
@@ -340,8 +366,20 @@ fn classes_and_policies() {
 }
 
 #[test]
+fn a_dataset_of_files_never_names_a_secret() {
+    let credentials = json!({"secretRef": {"name": "keys"}});
+    let mixed = json!({"sources": [{"uri": "file:///data/x", "path": "x"}, {"uri": "s3://b/", "path": "y"}], "credentials": credentials});
+    let mut asked = seen(mixed, 0);
+    let class = json!({"metadata": {"name": "granary"}, "spec": {"sourcePolicy": {"fileSources": "Allow"}}});
+    asked.class = Some(Arc::new(serde_json::from_value(class).unwrap()));
+    let plan = planned(&asked);
+    assert!(plan.create_job.is_none());
+    assert_eq!(condition(&plan, types::READY), Some(("False", reasons::SOURCE_DENIED)));
+}
+
+#[test]
 fn history_is_pruned_but_not_what_is_needed() {
-    let all = |limit: i32| seen(json!({"revisionHistoryLimit": limit}), 1..=6);
+    let all = |limit: i32| seen(json!({"revisionHistoryLimit": limit}), 6);
     assert!(planned(&all(5)).delete_versions.is_empty());
     assert_eq!(planned(&all(3)).delete_versions, ["d-1", "d-2"]);
 
@@ -363,8 +401,10 @@ fn history_is_pruned_but_not_what_is_needed() {
 #[test]
 fn the_claim_is_made_with_the_first_version_and_never_taken() {
     let claim = |owner: Option<&str>, phase: &str| {
-        let owners = owner.map(|uid| json!([{"apiVersion": "", "kind": "Dataset", "name": "d", "uid": uid, "controller": true}]));
-        let claim = json!({"metadata": {"name": "d", "uid": "c", "ownerReferences": owners}, "status": {"phase": phase}});
+        let owners = owner
+            .map(|uid| json!([{"apiVersion": "", "kind": "Dataset", "name": "d", "uid": uid, "controller": true}]));
+        let claim =
+            json!({"metadata": {"name": "d", "uid": "c", "ownerReferences": owners}, "status": {"phase": phase}});
         Some(Arc::new(serde_json::from_value(claim).unwrap()))
     };
     for (revisions, claim, create, bound) in [
@@ -375,7 +415,7 @@ fn the_claim_is_made_with_the_first_version_and_never_taken() {
         (1, claim(None, "Bound"), false, Some(("False", reasons::CLAIM_CONFLICT))),
         (1, claim(Some("another"), "Bound"), false, Some(("False", reasons::CLAIM_CONFLICT))),
     ] {
-        let mut seen = seen(json!({}), 1..=revisions);
+        let mut seen = seen(json!({}), revisions);
         seen.claim = claim;
         let plan = planned(&seen);
         assert_eq!(plan.create_claim, create);
@@ -387,7 +427,7 @@ fn the_claim_is_made_with_the_first_version_and_never_taken() {
 
 #[test]
 fn deletion_waits_for_pods_but_not_in_a_namespace_that_ends() {
-    let mut deleted = seen(json!({}), 1..=1);
+    let mut deleted = seen(json!({}), 1);
     let dataset = Arc::make_mut(&mut deleted.dataset);
     dataset.metadata.deletion_timestamp = Some(Time(at(90)));
     dataset.metadata.finalizers = Some(vec![granary_crds::names::IN_USE_FINALIZER.to_owned()]);
@@ -409,7 +449,7 @@ fn deletion_waits_for_pods_but_not_in_a_namespace_that_ends() {
 
 #[test]
 fn a_changed_object_is_said_until_the_next_look() {
-    let mut read = seen(json!({}), 1..=2);
+    let mut read = seen(json!({}), 2);
     let changed = |second, version: &str| ChangedRead {
         node: "n1".to_owned(),
         time: at(second),
@@ -437,7 +477,7 @@ fn warnings_about_content() {
             reasons::WEAK_SOURCE,
         ),
     ] {
-        let mut seen = seen(json!({}), 1..=1);
+        let mut seen = seen(json!({}), 1);
         let mut spec = serde_json::to_value(&seen.versions[0].spec).unwrap();
         spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         Arc::make_mut(&mut seen.versions[0]).spec = serde_json::from_value(spec).unwrap();

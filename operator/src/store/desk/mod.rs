@@ -1,10 +1,12 @@
 //! Who asks, what a Job shall do, and what becomes of its result: the answers that need the cluster.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use granary_crds::dataset::Source;
 use granary_crds::exchange::{AssignedCredentials, Assignment, IndexFailure, IndexResult, IndexedVersion, Parent};
 use granary_crds::names::DATASET_LABEL;
 use granary_crds::{DataStorageClass, Dataset, DatasetVersion};
@@ -97,7 +99,8 @@ impl ClusterDesk {
     /// The table to extend: the newest, unless something of it or of the latest version is lost; then a new blob begins.
     async fn parent(&self, dataset: &Dataset, versions: &[DatasetVersion]) -> Result<Option<Parent>, Refusal> {
         let look = Look::of(dataset);
-        let latest = versions.iter().find(|version| look.as_ref().is_some_and(|look| look.version == version.name_any()));
+        let latest =
+            versions.iter().find(|version| look.as_ref().is_some_and(|look| look.version == version.name_any()));
         let head = head(versions);
         for version in latest.into_iter().chain(head) {
             if !self.settings.store.has_all(&version.spec.artifacts).await? {
@@ -110,7 +113,9 @@ impl ClusterDesk {
     async fn commit(&self, reference: &JobRef, dataset: &Dataset, result: IndexedVersion) -> Result<String, Refusal> {
         let _alone = self.commits.lock().await;
         if !self.settings.store.has_all(&result.artifacts).await? {
-            return Err(Refusal::Bad("the store does not hold all of the result's artifacts: send them first".to_owned()));
+            return Err(Refusal::Bad(
+                "the store does not hold all of the result's artifacts: send them first".to_owned(),
+            ));
         }
         let versions = self.versions(dataset).await?;
         let assigned = self.assigned.lock().get(&reference.uid).cloned();
@@ -186,7 +191,7 @@ impl Desk for ClusterDesk {
             dataset_namespace: dataset.namespace().unwrap_or_default(),
             dataset_name: dataset.name_any(),
             dataset_uid: dataset.uid().unwrap_or_default(),
-            sources: dataset.spec.sources.clone() as Vec<Source>,
+            sources: dataset.spec.sources.clone(),
             credentials: if has_secret { AssignedCredentials::Secret } else { AssignedCredentials::None },
             source_policy: class.spec.source_policy,
             parent,
