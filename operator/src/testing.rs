@@ -64,6 +64,10 @@ impl FakeApi {
             (Method::POST, Some(object)) if path.ends_with("tokenreviews") => (StatusCode::CREATED, object),
             (Method::POST, _) => self.created(&path, body),
             (Method::PATCH, Some(object)) => (StatusCode::OK, object),
+            (Method::PUT, Some(_)) => {
+                self.objects.lock().insert(path, body.clone());
+                (StatusCode::OK, body)
+            }
             (Method::DELETE, _) => (StatusCode::OK, json!({"kind": "Status", "status": "Success"})),
             _ => (StatusCode::NOT_FOUND, failure(404, "NotFound")),
         };
@@ -80,6 +84,7 @@ impl FakeApi {
             return (StatusCode::CONFLICT, failure(409, "AlreadyExists"));
         }
         object["metadata"]["uid"] = json!(format!("uid-of-{name}"));
+        object["metadata"]["resourceVersion"] = json!("1");
         objects.insert(path, object.clone());
         (StatusCode::CREATED, object)
     }

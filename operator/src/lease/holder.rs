@@ -139,3 +139,30 @@ impl Holder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeApi;
+
+    #[tokio::test]
+    async fn one_holds_it_until_it_is_seized_or_given_back() {
+        let api = FakeApi::default();
+        let holder = |me: &str| Holder::new(api.client(), "granary", me);
+        let (first, second, preflight) = (holder("first"), holder("second"), holder("preflight"));
+        assert_eq!(first.attempt().await.unwrap(), Verdict::Mine);
+        assert!(matches!(second.attempt().await.unwrap(), Verdict::Taken(_)));
+        first.renew().await.unwrap();
+
+        first.release().await.unwrap();
+        assert_eq!(second.attempt().await.unwrap(), Verdict::Mine);
+        // Not its own any more.
+        first.release().await.unwrap();
+        second.renew().await.unwrap();
+
+        preflight.seize(Duration::from_secs(30)).await.unwrap();
+        let lost = second.renew().await;
+        assert!(matches!(lost, Err(LeaseError::Taken(holder)) if holder == "preflight"));
+        assert!(matches!(first.attempt().await.unwrap(), Verdict::Taken(_)));
+    }
+}
