@@ -1,0 +1,160 @@
+//! `granary mount`, with real mounts.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A directory with a source, mount points and caches; unmounted and removed when dropped.
+struct Place {
+    dir: PathBuf,
+    _temporary: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().canonicalize().unwrap();
+        fs::create_dir_all(dir.join("source/b")).unwrap();
+        fs::write(dir.join("source/a"), vec![7; 3_000_000]).unwrap();
+        fs::write(dir.join("source/b/c"), "text").unwrap();
+        Self { dir, _temporary: temporary }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn command(&self, mount_point: &str, cache: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_granary"));
+        command
+            .arg("mount")
+            .arg(format!("file://{}/", self.path("source").display()))
+            .arg(self.path(mount_point))
+            .arg("--cache")
+            .arg(self.path(cache))
+            .args(["--cache-size", "64Mi"])
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn mount(&self, mount_point: &str, cache: &str) -> Mounted {
+        let mut child = self.command(mount_point, cache).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut mounted = Mounted { child, stderr };
+        let (mut seen, mut line) = (Vec::new(), String::new());
+        while mounted.stderr.read_line(&mut line).unwrap() > 0 {
+            if line.starts_with("mounted 2 files") {
+                return mounted;
+            }
+            seen.push(std::mem::take(&mut line));
+        }
+        panic!("it ended early: {seen:?}");
+    }
+
+    fn mounts(&self) -> Vec<String> {
+        let dir = self.dir.display().to_string();
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        text.lines()
+            .filter(|line| line.contains(&dir))
+            .filter_map(|line| line.split(' ').nth(4))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn assert_same(&self, mount_point: &str) {
+        for file in ["a", "b/c"] {
+            assert!(
+                fs::read(self.path(mount_point).join(file)).unwrap()
+                    == fs::read(self.path("source").join(file)).unwrap()
+            );
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for path in self.mounts().iter().rev() {
+            let _ = rustix::mount::unmount(Path::new(path), UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// A running `granary mount`; killed when dropped.
+struct Mounted {
+    child: Child,
+    /// Held open, since the child has more to say.
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Mounted {
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn signals_unmount_and_the_cache_is_used_again() {
+    let place = Place::new();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut mounted = place.mount("mnt", "cache");
+        place.assert_same("mnt");
+        assert_eq!(mounted.end(signal), Some(0));
+        assert_eq!(place.mounts(), [""; 0]);
+        assert!(!place.path("mnt").exists(), "a mount point that was made is removed");
+    }
+    // The blob of the first run: a second one would have a directory of its own.
+    assert_eq!(fs::read_dir(place.path("cache/pool/blobs")).unwrap().count(), 1);
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn two_caches_can_be_used_at_once_but_not_one_twice() {
+    let place = Place::new();
+    let _first = place.mount("first", "cache1");
+    let _second = place.mount("second", "cache2");
+    place.assert_same("first");
+    place.assert_same("second");
+    let output = place.command("third", "cache1").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("in use by another process"), "{error}");
+    assert!(!place.path("third").exists());
+    place.assert_same("first");
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn what_a_killed_run_left_is_released() {
+    let place = Place::new();
+    fs::create_dir(place.path("first")).unwrap();
+    place.mount("first", "cache").end(Signal::KILL);
+    assert_eq!(place.mounts().len(), 2);
+    let mut again = place.mount("second", "cache");
+    assert_eq!(place.mounts().iter().filter(|path| path.ends_with("/first")).count(), 0);
+    assert!(place.path("first").exists(), "a mount point that was there before stays");
+    place.assert_same("second");
+    assert_eq!(again.end(Signal::INT), Some(0));
+    assert_eq!(place.mounts(), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn an_unmount_from_outside_ends_it() {
+    let place = Place::new();
+    let mut mounted = place.mount("mnt", "cache");
+    rustix::mount::unmount(place.path("mnt"), UnmountFlags::empty()).unwrap();
+    assert!(mounted.child.wait().unwrap().success());
+    assert_eq!(place.mounts(), [""; 0]);
+}
