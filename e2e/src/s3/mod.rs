@@ -83,12 +83,17 @@ impl S3 {
 
     /// Makes a bucket, unless it is there, and returns a client of it with the administrator's keys.
     pub fn bucket(&self, name: &str) -> Result<Bucket> {
-        // The shell says errors on standard output and exits with 0, so what matters is looked at.
-        let said = self.shell(&format!("s3.bucket.create -name {name}"))?;
-        let listed = self.shell("s3.bucket.list")?;
-        let exists = listed.lines().any(|line| line.split_whitespace().next() == Some(name));
-        anyhow::ensure!(exists, "the S3 server did not make the bucket {name}: {said}");
+        if !self.has_bucket(name)? {
+            let said = self.shell(&format!("s3.bucket.create -name {name}"))?;
+            // The shell may say an error and still exit with 0, so what matters is looked at.
+            anyhow::ensure!(self.has_bucket(name)?, "the S3 server did not make the bucket {name}: {said}");
+        }
         Bucket::open(&self.endpoint(), name, ADMIN)
+    }
+
+    fn has_bucket(&self, name: &str) -> Result<bool> {
+        let listed = self.shell("s3.bucket.list")?;
+        Ok(listed.lines().any(|line| line.split_whitespace().next() == Some(name)))
     }
 
     /// Removes a bucket with all that is in it.
