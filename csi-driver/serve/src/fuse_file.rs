@@ -8,8 +8,9 @@ use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
@@ -22,13 +23,14 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::buffers::{Buffer, Buffers};
 use crate::loops::BLOB_FILE;
 
 /// Length of every blob's file, in bytes: more than any blob has, so that a growing blob keeps its file. Loop devices are
 /// limited to what a version has, and `LOOP_CHANGE_FD` wants files of one length.
 pub(crate) const FILE_BYTES: u64 = 16 << 40;
 /// Largest read that the kernel asks for, in bytes.
-const MAX_READ: u32 = 1 << 20;
+pub(crate) const MAX_READ: u32 = 1 << 20;
 /// Reads that the kernel has under way at once; with the longest read it bounds the memory of a blob's readers.
 const MAX_READS: u16 = 32;
 /// Threads that take requests.
@@ -47,11 +49,11 @@ pub(crate) struct FuseFile {
 
 impl FuseFile {
     /// Serves `blob` until this and every loop device on it are gone.
-    pub(crate) fn open(blob: Arc<Blob>, runtime: Handle) -> io::Result<Self> {
+    pub(crate) fn open(blob: Arc<Blob>, buffers: Arc<Buffers>, runtime: Handle) -> io::Result<Self> {
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
         let mount = mount_detached(device.as_fd())?;
         let (closed, closed_rx) = watch::channel(false);
-        let filesystem = BlobFilesystem { blob, runtime, closed: closed_rx };
+        let filesystem = BlobFilesystem { blob, buffers, runtime, closed: closed_rx };
         let mut config = Config::default();
         config.n_threads = Some(THREADS);
         config.acl = SessionACL::All;
@@ -104,6 +106,7 @@ fn mount_detached(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 struct BlobFilesystem {
     blob: Arc<Blob>,
+    buffers: Arc<Buffers>,
     runtime: Handle,
     closed: watch::Receiver<bool>,
 }
@@ -175,10 +178,8 @@ impl Filesystem for BlobFilesystem {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if size > MAX_READ || *self.closed.borrow() {
-            return reply.error(Errno::EIO);
-        }
-        let mut buf = vec![0; size as usize];
+        let buf = self.buffers.take(size as usize).filter(|_| !*self.closed.borrow());
+        let Some(mut buf) = buf else { return reply.error(Errno::EIO) };
         match self.blob.read_cached(offset, &mut buf) {
             Ok(true) => reply.data(&buf),
             Ok(false) => self.read_later(offset, buf, reply),
@@ -188,7 +189,7 @@ impl Filesystem for BlobFilesystem {
 }
 
 impl BlobFilesystem {
-    fn read_later(&self, offset: u64, mut buf: Vec<u8>, reply: ReplyData) {
+    fn read_later(&self, offset: u64, mut buf: Buffer, reply: ReplyData) {
         let (blob, mut closed) = (self.blob.clone(), self.closed.clone());
         self.runtime.spawn(async move {
             let result = tokio::select! {
@@ -205,6 +206,14 @@ impl BlobFilesystem {
 }
 
 fn fail(offset: u64, len: usize, error: &granary_blob::ReadError, reply: ReplyData) {
-    tracing::warn!(offset, len, reason = error.reason(), %error, "a read of a blob failed");
+    /// Second, since the first failure, of the last warning: a reader that tries again and again must not fill the log.
+    static WARNED: AtomicU64 = AtomicU64::new(u64::MAX);
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let now = FIRST.elapsed().as_secs();
+    if WARNED.swap(now, Ordering::Relaxed) == now {
+        tracing::debug!(offset, len, reason = error.reason(), %error, "a read of a blob failed");
+    } else {
+        tracing::warn!(offset, len, reason = error.reason(), %error, "a read of a blob failed");
+    }
     reply.error(Errno::EIO);
 }

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod artifacts;
+mod buffers;
 mod erofs;
 mod error;
 mod fuse_file;

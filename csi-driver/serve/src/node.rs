@@ -73,22 +73,12 @@ impl Node {
         let blob = self.blobs.serve(&manifest, &pool, table)?;
         let survey = self.survey()?;
         match survey.mounted(key) {
-            Some(pair) => self.heal(&dir, &survey, &pair, &blob)?,
+            Some(pair) => heal(key, &dir, &survey, &pair, &blob)?,
             None => self.mount_version(key, &dir, &manifest, &blob)?,
         }
         let version = Arc::new(LiveVersion { manifest, blob });
         self.versions.lock().insert(key.to_owned(), version.clone());
         Ok(version)
-    }
-
-    fn heal(&self, dir: &VersionDir, survey: &Survey, pair: &Pair<'_>, blob: &ServedBlob) -> Result<(), ServeError> {
-        abort_connection(pair.blob);
-        pair.blob.change_backing(&blob.file).map_err(ServeError::io("move to a new file", pair.blob.path()))?;
-        let mount_point = dir.mount_point();
-        if survey.mount_points(pair).all(|path| path != mount_point) {
-            erofs::mount(pair.image, pair.blob, &mount_point).map_err(ServeError::io("mount", &mount_point))?;
-        }
-        Ok(())
     }
 
     fn mount_version(
@@ -165,9 +155,7 @@ impl Node {
         let dir = self.state.version(key);
         let mount_point = dir.mount_point();
         let survey = self.survey()?;
-        if let Some(pair) = survey.mounted(key)
-            && survey.mount_points(&pair).any(|path| path != mount_point)
-        {
+        if survey.mount_points(key).any(|path| path != mount_point) {
             return Ok(false);
         }
         // Ends the service first if no other version uses the blob: reads that wait for a source would hold up the unmount.
@@ -186,6 +174,17 @@ impl Node {
     pub(crate) fn leave(&self) {
         self.versions.lock().clear();
     }
+}
+
+/// Goes on with what a predecessor mounted: its blob's device moves to this process's file, below whoever reads.
+fn heal(key: &str, dir: &VersionDir, survey: &Survey, pair: &Pair<'_>, blob: &ServedBlob) -> Result<(), ServeError> {
+    abort_connection(pair.blob);
+    pair.blob.change_backing(&blob.file).map_err(ServeError::io("move to a new file", pair.blob.path()))?;
+    let mount_point = dir.mount_point();
+    if survey.mount_points(key).all(|path| path != mount_point) {
+        erofs::mount(pair.image, pair.blob, &mount_point).map_err(ServeError::io("mount", &mount_point))?;
+    }
+    Ok(())
 }
 
 /// A connection whose server is gone but whose descriptor somebody holds would never answer, and the change of a loop

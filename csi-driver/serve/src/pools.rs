@@ -67,23 +67,24 @@ impl Pools {
         Self { file, pools: Mutex::new(settings.into_iter().map(open).collect()) }
     }
 
-    /// Opens a pool, or gives an open one new limits.
-    pub(crate) fn set(&self, name: &str, config: PoolConfig) -> Result<(), ServeError> {
+    /// Opens a pool, or gives an open one new limits. Gives whether it was opened.
+    pub(crate) fn set(&self, name: &str, config: PoolConfig) -> Result<bool, ServeError> {
         let mut pools = self.pools.lock();
         let settings = Settings::from(&config);
-        let pool = match pools.get(name) {
+        let (pool, is_new) = match pools.get(name) {
             Some(Entry { settings: old, pool: Some(pool) }) if old.dir == config.dir => {
                 if *old == settings {
-                    return Ok(());
+                    return Ok(false);
                 }
                 pool.reconfigure(&config)?;
-                pool.clone()
+                (pool.clone(), false)
             }
-            _ => Pool::open(config)?,
+            _ => (Pool::open(config)?, true),
         };
         pools.insert(name.to_owned(), Entry { settings, pool: Some(pool) });
         let settings: BTreeMap<_, _> = pools.iter().map(|(name, entry)| (name, &entry.settings)).collect();
-        write_json(&self.file, &settings)
+        write_json(&self.file, &settings)?;
+        Ok(is_new)
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Pool>, ServeError> {

@@ -8,7 +8,8 @@ use granary_image::ExtentTable;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::fuse_file::FuseFile;
+use crate::buffers::Buffers;
+use crate::fuse_file::{FuseFile, MAX_READ};
 use crate::origin::BlobOrigin;
 use crate::{ServeError, VersionManifest};
 
@@ -41,6 +42,7 @@ type Name = (String, String);
 /// All blobs that are served.
 pub(crate) struct ServedBlobs {
     runtime: Handle,
+    buffers: Arc<Buffers>,
     blobs: Mutex<HashMap<Name, Weak<ServedBlob>>>,
     /// A blob can outlive its service while the kernel finishes with it, and keeps its origin for as long.
     origins: Mutex<HashMap<Name, Weak<BlobOrigin>>>,
@@ -49,7 +51,13 @@ pub(crate) struct ServedBlobs {
 
 impl ServedBlobs {
     pub(crate) fn new(runtime: Handle) -> Self {
-        Self { runtime, blobs: Mutex::default(), origins: Mutex::default(), closed: Arc::default() }
+        Self {
+            runtime,
+            buffers: Buffers::new(MAX_READ as usize),
+            blobs: Mutex::default(),
+            origins: Mutex::default(),
+            closed: Arc::default(),
+        }
     }
 
     /// The blob of a version, with the version's sources and extents added.
@@ -69,8 +77,8 @@ impl ServedBlobs {
         if let Some(served) = blobs.get(&name).and_then(Weak::upgrade) {
             return Ok(served);
         }
-        let file =
-            FuseFile::open(blob.clone(), self.runtime.clone()).map_err(ServeError::io("serve by", "/dev/fuse"))?;
+        let file = FuseFile::open(blob.clone(), self.buffers.clone(), self.runtime.clone())
+            .map_err(ServeError::io("serve by", "/dev/fuse"))?;
         let served = Arc::new(ServedBlob { origin, file, base: blob.stats(), blob, closed: self.closed.clone() });
         blobs.insert(name, Arc::downgrade(&served));
         Ok(served)

@@ -1,6 +1,6 @@
 //! The server: what callers see, and which lock each operation takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,16 +32,18 @@ pub struct Server {
     node: Arc<Node>,
     /// Locks are taken in this order: target, version.
     targets: NamedLocks<PathBuf>,
-    versions: NamedLocks<String>,
+    versions: Arc<NamedLocks<String>>,
+    runtime: Handle,
 }
 
 impl Server {
     /// Finds out what the kernel can, and adopts or releases what a predecessor left. Must be called in a tokio runtime.
     pub async fn start(config: ServerConfig) -> Result<Arc<Self>, ServeError> {
         let runtime = Handle::current();
+        let blobs_runtime = runtime.clone();
         let (layout, node) = run_blocking(move || {
             let layout = probe();
-            let node = Arc::new(Node::open(&config.state_dir, runtime)?);
+            let node = Arc::new(Node::open(&config.state_dir, blobs_runtime)?);
             for (name, pool) in config.pools {
                 node.pools.set(&name, pool)?;
             }
@@ -51,7 +53,7 @@ impl Server {
             Ok((layout, node))
         })
         .await?;
-        Ok(Arc::new(Self { layout, node, targets: NamedLocks::default(), versions: NamedLocks::default() }))
+        Ok(Arc::new(Self { layout, node, targets: NamedLocks::default(), versions: Arc::default(), runtime }))
     }
 
     /// What this kernel can do.
@@ -61,7 +63,31 @@ impl Server {
 
     /// Opens the pool of a class, or gives an open one new limits.
     pub fn set_pool(&self, name: &str, config: PoolConfig) -> Result<(), ServeError> {
-        self.node.pools.set(name, config)
+        if self.node.pools.set(name, config)? {
+            self.serve_mounted();
+        }
+        Ok(())
+    }
+
+    /// Tries again to serve what a predecessor mounted and could not be served at the start, for want of its cache say.
+    fn serve_mounted(&self) {
+        let keys: BTreeSet<String> = self.node.volumes.all().into_iter().map(|volume| volume.version).collect();
+        for key in keys {
+            let (node, locks) = (self.node.clone(), self.versions.clone());
+            self.runtime.spawn(async move {
+                let version_lock = locks.lock(key.clone()).await;
+                let open = move || {
+                    let _lock = version_lock;
+                    if node.live(&key).is_none() {
+                        node.open_version(&key)?;
+                    }
+                    Ok(())
+                };
+                if let Err(error) = run_blocking(open).await {
+                    tracing::error!(%error, "a mounted version cannot be served");
+                }
+            });
+        }
     }
 
     /// Mounts `version` at `target`, without waiting for data. A target that has a version already keeps it; its keys become

@@ -22,7 +22,6 @@ struct Device {
 pub(crate) struct Pair<'a> {
     pub(crate) image: &'a LoopDevice,
     pub(crate) blob: &'a LoopDevice,
-    minor: u32,
 }
 
 impl Survey {
@@ -54,7 +53,7 @@ impl Survey {
         self.of(key).filter(|d| d.label.role == Role::Image && self.is_mounted(d.minor)).find_map(|image| {
             let role = Role::BlobFor(image.device.number());
             let blob = self.of(key).find(|d| d.label.role == role)?;
-            Some(Pair { image: &image.device, blob: &blob.device, minor: image.minor })
+            Some(Pair { image: &image.device, blob: &blob.device })
         })
     }
 
@@ -68,10 +67,10 @@ impl Survey {
         self.devices.iter().map(|device| device.label.version.as_str())
     }
 
-    /// Where a version is mounted.
-    pub(crate) fn mount_points(&self, pair: &Pair<'_>) -> impl Iterator<Item = &Path> {
-        let minor = pair.minor;
-        let of_it = move |mount: &&Mount| is_erofs_on_loop(mount) && mount.minor == minor;
+    /// Where version `key` is mounted.
+    pub(crate) fn mount_points(&self, key: &str) -> impl Iterator<Item = &Path> {
+        let images: Vec<u32> = self.of(key).filter(|d| d.label.role == Role::Image).map(|d| d.minor).collect();
+        let of_it = move |mount: &&Mount| is_erofs_on_loop(mount) && images.contains(&mount.minor);
         self.mounts.iter().filter(of_it).map(|mount| mount.mount_point.as_path())
     }
 

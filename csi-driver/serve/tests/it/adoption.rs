@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use granary_serve::Server;
 
@@ -123,4 +124,31 @@ async fn a_lost_manifest_is_replaced_by_the_next_publish() {
     fixture.assert_same("b");
     server.stop(true).await;
     assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn a_cache_that_comes_late_is_served_then() {
+    let fixture = Fixture::new().await;
+    Predecessor::start(&fixture).kill();
+    // What is remembered of the cache cannot be opened.
+    let config = fixture.config();
+    let pool = config.pools["local"].clone();
+    fs::rename(&pool.dir, fixture.dir.join("elsewhere")).unwrap();
+    fs::write(&pool.dir, "no directory").unwrap();
+    let server = Server::start(granary_serve::ServerConfig { pools: Default::default(), ..config }).await.unwrap();
+    assert!(server.is_published(&fixture.target("a")));
+    assert!(fs::read(fixture.target("a").join("big")).is_err());
+
+    fs::remove_file(&pool.dir).unwrap();
+    fs::rename(fixture.dir.join("elsewhere"), &pool.dir).unwrap();
+    server.set_pool("local", pool).unwrap();
+    // Nobody calls for the mounts again: they are served because their cache is there.
+    let start = Instant::now();
+    while server.report().datasets.iter().all(|dataset| dataset.versions.is_empty()) {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited too long");
+        tokio::task::yield_now().await;
+    }
+    fixture.assert_same("b");
+    server.stop(true).await;
 }
