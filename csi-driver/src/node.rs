@@ -13,7 +13,7 @@ use tonic::transport::Server;
 use crate::cluster::Cluster;
 use crate::grpc::identity::IdentityService;
 use crate::grpc::node::NodeService;
-use crate::grpc::registration::{Registered, RegistrationService};
+use crate::grpc::registration::{self, Registered, RegistrationService};
 use crate::grpc::socket::{SocketError, listen};
 use crate::health::Health;
 use crate::http;
@@ -74,9 +74,9 @@ pub fn serve(
     kubelet: &Path,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>, SocketError> {
     let csi_socket = kubelet.join("plugins").join(CSI_DRIVER).join("csi.sock");
-    let registration_socket = kubelet.join("plugins_registry").join(format!("{CSI_DRIVER}-reg.sock"));
+    let registration_socket = kubelet.join("plugins_registry").join(registration::SOCKET);
     let csi = listen(&csi_socket)?;
-    let registration = listen(&registration_socket)?;
+    let registration_listener = listen(&registration_socket)?;
 
     let publisher = Publisher::new(parts.cluster.clone(), parts.mounter.clone());
     let node = NodeService::new(
@@ -92,6 +92,6 @@ pub fn serve(
         .serve_with_incoming(UnixListenerStream::new(csi));
     let registration = Server::builder()
         .add_service(RegistrationServer::new(RegistrationService::new(csi_socket, parts.registered.clone())))
-        .serve_with_incoming(UnixListenerStream::new(registration));
+        .serve_with_incoming(UnixListenerStream::new(registration_listener));
     Ok(async move { tokio::try_join!(driver, registration).map(drop) })
 }

@@ -10,6 +10,12 @@ use crate::proto::registration::{
     InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse, registration_server::Registration,
 };
 
+/// File name of the registration's socket in the kubelet's `plugins_registry`.
+///
+/// The kubelet sends the socket's path, percent-encoded, as the `:authority` of its calls. In an authority such characters are allowed
+/// only before an '@' (RFC 3986, section 3.2.1), and the HTTP/2 implementation below tonic refuses a request with others.
+pub const SOCKET: &str = "granary@csi.granary.dev-reg.sock";
+
 /// What the kubelet has said about the registration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Registered {

@@ -64,7 +64,10 @@ impl Driver {
     }
 
     pub async fn registration(&self) -> RegistrationClient<Channel> {
-        RegistrationClient::new(connect(self.kubelet().join("plugins_registry/csi.granary.dev-reg.sock")).await)
+        let socket = self.kubelet().join("plugins_registry/granary@csi.granary.dev-reg.sock");
+        // The kubelet names the socket's encoded path as the authority here, and "localhost" at the driver's own socket.
+        let authority = socket.display().to_string().replace('/', "%2F");
+        RegistrationClient::new(connect_as(&authority, socket).await)
     }
 
     /// A request for `vision/imagenet`, for a pod of that namespace.
@@ -145,9 +148,13 @@ pub fn context(pairs: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 async fn connect(socket: PathBuf) -> Channel {
+    connect_as("localhost", socket).await
+}
+
+async fn connect_as(authority: &str, socket: PathBuf) -> Channel {
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap()
+    Endpoint::from_shared(format!("http://{authority}")).unwrap().connect_with_connector(connector).await.unwrap()
 }

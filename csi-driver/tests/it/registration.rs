@@ -18,7 +18,7 @@ async fn tells_the_kubelet_where_the_driver_is() {
 #[tokio::test]
 async fn only_root_reaches_the_sockets() {
     let driver = Driver::start().await;
-    for socket in ["plugins/csi.granary.dev/csi.sock", "plugins_registry/csi.granary.dev-reg.sock"] {
+    for socket in ["plugins/csi.granary.dev/csi.sock", "plugins_registry/granary@csi.granary.dev-reg.sock"] {
         let mode = std::fs::metadata(driver.kubelet().join(socket)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{socket}");
     }
