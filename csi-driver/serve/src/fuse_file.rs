@@ -33,8 +33,8 @@ pub(crate) const FILE_BYTES: u64 = 16 << 40;
 pub(crate) const MAX_READ: u32 = 1 << 20;
 /// Reads that the kernel has under way at once; with the longest read it bounds the memory of a blob's readers.
 const MAX_READS: u16 = 32;
-/// Threads that take requests.
-const THREADS: usize = 2;
+/// Threads that take requests and read what is cached: as many reads of the disk can be under way.
+const THREADS: usize = 4;
 /// The kernel asks no attributes again for as long: a dead server's file must still tell its length to the loop driver when
 /// the device is moved to the next server's.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
