@@ -72,6 +72,12 @@ impl Bucket {
         self.operator.delete(key).await.with_context(|| format!("deleting {key} from {}", self.name))
     }
 
+    /// Removes all objects whose keys begin with `prefix`, which ends in '/'.
+    pub async fn delete_below(&self, prefix: &str) -> Result<()> {
+        let removing = self.operator.delete_with(prefix).recursive(true);
+        removing.await.with_context(|| format!("deleting {prefix} from {}", self.name))
+    }
+
     /// Sends a file, in parts when it is large.
     pub async fn put_file(&self, key: &str, file: &Path) -> Result<u64> {
         let size = tokio::fs::metadata(file).await.with_context(|| format!("looking at {}", file.display()))?.len();

@@ -52,14 +52,15 @@ impl S3 {
         let config = dir.join("identities.json");
         write_atomically(&config, serde_json::to_vec_pretty(&identities())?)?;
         std::fs::create_dir_all(dir.join("data")).context("making the S3 server's directory")?;
-        // One process with master, volumes, filer and S3. Volumes of 1 GiB each are made as needed.
+        // One process with master, volumes, filer and S3. Volumes are small because each
+        // bucket takes several, and as many are made as the disk has room for.
         let server = Daemon::new(NAME, weed.clone()).args([
             "server".to_owned(),
             format!("-dir={}", dir.join("data").display()),
             format!("-ip={ADDRESS}"),
             format!("-ip.bind={ADDRESS}"),
             format!("-master.port={MASTER_PORT}"),
-            "-master.volumeSizeLimitMB=1024".to_owned(),
+            "-master.volumeSizeLimitMB=128".to_owned(),
             "-volume.max=0".to_owned(),
             "-s3".to_owned(),
             format!("-s3.port={S3_PORT}"),

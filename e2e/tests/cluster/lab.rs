@@ -38,27 +38,36 @@ impl Lab {
     }
 }
 
-/// A namespace with a bucket of the same name; both go when it is dropped.
+/// The bucket of all tests; each has a prefix of its own in it.
+const BUCKET: &str = "cluster-tests";
+
+/// A namespace, and a prefix of the same name in the tests' bucket; both go when it is dropped.
 pub struct Space {
     pub name: String,
-    pub bucket: Bucket,
+    bucket: Bucket,
 }
 
 impl Space {
     /// Makes both, and the Secret `s3-read` with keys that work.
     pub fn new(name: &str) -> Self {
         let name = format!("{name}-{:x}", rand::random::<u32>());
-        let bucket = lab().s3.bucket(&name).unwrap();
+        let bucket = lab().s3.bucket(BUCKET).unwrap();
         let space = Self { name, bucket };
         space.apply_raw(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n", space.name));
         space.secret("s3-read", READER);
         space
     }
 
-    /// Puts objects into the bucket.
+    /// The prefix as a source of a Dataset; it ends in '/'.
+    pub fn uri(&self) -> String {
+        format!("s3://{BUCKET}/{}/", self.name)
+    }
+
+    /// Puts objects below the prefix.
     pub fn put(&self, objects: &[(&str, &str)]) {
         for (key, content) in objects {
-            lab().wait(self.bucket.put(key, content.as_bytes().to_vec())).unwrap();
+            let key = format!("{}/{key}", self.name);
+            lab().wait(self.bucket.put(&key, content.as_bytes().to_vec())).unwrap();
         }
     }
 
@@ -76,9 +85,9 @@ impl Space {
         ));
     }
 
-    /// A Dataset of the whole bucket.
+    /// A Dataset of the whole prefix.
     pub fn dataset(&self, name: &str) {
-        self.dataset_with(name, &format!("s3://{}/", self.bucket.name()), "");
+        self.dataset_with(name, &self.uri(), "");
     }
 
     /// A Dataset of `uri`; `more` are further lines of its spec.
@@ -201,7 +210,7 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         let gone = lab().kubectl.run(["delete", "namespace", &self.name, "--timeout=120s"]).map(drop);
-        let gone = gone.and_then(|()| lab().s3.delete_bucket(self.bucket.name()));
+        let gone = gone.and_then(|()| lab().wait(self.bucket.delete_below(&format!("{}/", self.name))));
         if let Err(error) = gone.with_context(|| format!("removing {}", self.name)) {
             // A panic while another one unwinds would hide that one.
             if std::thread::panicking() {

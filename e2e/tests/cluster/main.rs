@@ -2,11 +2,11 @@
 //! each makes a namespace of its own and leaves nothing behind.
 
 mod access;
+mod alone;
 mod claims;
 mod docs;
 mod lab;
 mod lifecycle;
-mod restart;
 mod sanity;
 mod sources;
 mod validation;

@@ -55,7 +55,7 @@ fn each_kind_of_trouble_has_its_reason() {
 fn an_empty_prefix_is_an_empty_version_with_a_warning() {
     let space = Space::new("empty");
     space.put(&[("elsewhere/a", "a")]);
-    space.dataset_with("d", &format!("s3://{}/nothing/", space.bucket.name()), "");
+    space.dataset_with("d", &format!("{}nothing/", space.uri()), "");
     space.ready("d");
     space.reason("dataset/d", "ContentComplete", "Empty");
     assert_eq!(space.run("look", "d", "ls -A /data | wc -l").unwrap(), "0");

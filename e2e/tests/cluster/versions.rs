@@ -55,11 +55,11 @@ fn several_sources_appear_in_their_directories_with_their_own_keys() {
             ("AWS_SECRET_ACCESS_KEY", reader.secret_key),
         ],
     );
-    let (bucket, endpoint) = (space.bucket.name(), lab().s3.endpoint());
+    let (uri, endpoint) = (space.uri(), lab().s3.endpoint());
     space.apply_raw(&format!(
         "apiVersion: granary.dev/v1alpha1\nkind: Dataset\nmetadata: {{name: d, namespace: {}}}\nspec:\n  sources:\n  \
-         - {{uri: 's3://{bucket}/img/', path: clips, include: ['**/*.jpg', '*.jpg'], s3: {{endpoint: '{endpoint}'}}}}\n  \
-         - {{uri: 's3://{bucket}/lab/', path: labels, name: labels, s3: {{endpoint: '{endpoint}'}}}}\n  \
+         - {{uri: '{uri}img/', path: clips, include: ['**/*.jpg', '*.jpg'], s3: {{endpoint: '{endpoint}'}}}}\n  \
+         - {{uri: '{uri}lab/', path: labels, name: labels, s3: {{endpoint: '{endpoint}'}}}}\n  \
          credentials: {{secretRef: {{name: s3-read}}}}\n",
         space.name
     ));

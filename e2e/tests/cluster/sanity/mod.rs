@@ -59,5 +59,5 @@ fn csi_sanity_passes() {
     let said = said.unwrap();
     println!("{said}");
     let ran: u32 = said.split("Ran ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap();
-    assert!(ran >= 14, "only {ran} of its tests ran");
+    assert!(ran >= 13, "only {ran} of its tests ran");
 }

@@ -1,0 +1,5 @@
+//! What restarts or removes the node process, or counts mounts: no other test may run beside these.
+
+mod chart;
+mod readme;
+mod restart;
