@@ -67,6 +67,8 @@ pub mod reasons {
     pub const EMPTY: &str = "Empty";
     /// Content not complete: some keys could not become files.
     pub const KEYS_SKIPPED: &str = "KeysSkipped";
+    /// DatasetVersion, of skipped keys: an empty object that only marks a folder; nobody misses it.
+    pub const FOLDER_MARKER: &str = "FolderMarker";
     /// StronglyPinned: etags or version ids everywhere.
     pub const ALL_PINNED: &str = "AllPinned";
     /// Not strongly pinned: a source has neither etags nor version ids.

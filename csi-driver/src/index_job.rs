@@ -118,8 +118,8 @@ fn open(assignment: &Assignment, options: &IndexOptions) -> Result<Vec<(SourceCo
         return Err(IndexFailure {
             reason: reasons::SECRET_NOT_FOUND.to_owned(),
             message: format!(
-                "namespace '{}' does not have the Secret that spec.credentials.secretRef names, or it has no keys: create it",
-                assignment.dataset_namespace
+                "namespace '{}' has no Secret '{}', which spec.credentials.secretRef names, or it has no keys: create it",
+                assignment.dataset_namespace, options.secret_name
             ),
         });
     }

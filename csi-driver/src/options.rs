@@ -72,6 +72,9 @@ pub struct IndexOptions {
     /// Where the Dataset's Secret is mounted. An empty or missing directory: the Secret does not exist.
     #[arg(long, env = "GRANARY_SECRET_DIR")]
     pub secret_dir: Option<PathBuf>,
+    /// Name of that Secret, for messages.
+    #[arg(long, env = "GRANARY_SECRET_NAME", default_value = "")]
+    pub secret_name: String,
     /// Directory for images and tables while they are made, about 100 bytes a file.
     #[arg(long, default_value = "/tmp", env = "GRANARY_WORK_DIR")]
     pub work_dir: PathBuf,

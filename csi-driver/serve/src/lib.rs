@@ -19,6 +19,7 @@ mod node;
 mod origin;
 mod pools;
 mod probe;
+mod read_errors;
 mod report;
 mod served;
 mod server;

@@ -26,7 +26,7 @@ pub struct DatasetReport {
     pub cached_bytes: u64,
     /// Versions that are published, with the number of targets.
     pub versions: Vec<(String, u32)>,
-    /// Reads that failed since its blobs were opened.
+    /// Reads that failed since the server started.
     pub read_errors: Vec<ReadErrorCount>,
 }
 
@@ -37,9 +37,10 @@ pub(crate) fn report(node: &Node) -> Report {
     for usage in pools.iter().flat_map(|(_, pool)| pool.blobs()) {
         let dataset = entry(&mut datasets, &usage.tag);
         dataset.cached_bytes += usage.cached_bytes;
-        for error in usage.read_errors {
-            add_error(&mut dataset.read_errors, error);
-        }
+    }
+    let (traffic, errors) = node.blobs.counted();
+    for (tag, errors) in errors.into_datasets() {
+        entry(&mut datasets, &tag).read_errors = errors;
     }
     let targets = node.volumes.targets();
     for (key, version) in node.all_live() {
@@ -52,11 +53,7 @@ pub(crate) fn report(node: &Node) -> Report {
     for dataset in &mut datasets {
         dataset.versions.sort();
     }
-    Report {
-        pools: pools.iter().map(|(name, pool)| (name.clone(), pool.usage())).collect(),
-        datasets,
-        traffic: node.blobs.stats(),
-    }
+    Report { pools: pools.iter().map(|(name, pool)| (name.clone(), pool.usage())).collect(), datasets, traffic }
 }
 
 fn entry<'a>(datasets: &'a mut BTreeMap<BlobTag, DatasetReport>, tag: &BlobTag) -> &'a mut DatasetReport {
@@ -66,15 +63,4 @@ fn entry<'a>(datasets: &'a mut BTreeMap<BlobTag, DatasetReport>, tag: &BlobTag) 
         versions: Vec::new(),
         read_errors: Vec::new(),
     })
-}
-
-/// A dataset can have several blobs, and errors of one reason are one.
-fn add_error(errors: &mut Vec<ReadErrorCount>, error: ReadErrorCount) {
-    match errors.iter_mut().find(|known| known.reason == error.reason) {
-        Some(known) => {
-            known.count += error.count;
-            known.last = known.last.max(error.last);
-        }
-        None => errors.push(error),
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use granary_blob::{Blob, BlobStats, Pool};
+use granary_blob::{Blob, BlobStats, BlobTag, Pool, ReadErrorCount};
 use granary_image::ExtentTable;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use crate::buffers::Buffers;
 use crate::fuse_file::{FuseFile, MAX_READ};
 use crate::origin::BlobOrigin;
+use crate::read_errors::ReadErrors;
 use crate::{ServeError, VersionManifest};
 
 /// A blob with its origin and its FUSE file, shared by all mounted versions of it.
@@ -18,21 +19,30 @@ pub(crate) struct ServedBlob {
     pub(crate) origin: Arc<BlobOrigin>,
     pub(crate) file: FuseFile,
     blob: Arc<Blob>,
+    tag: BlobTag,
     /// What the blob had counted before.
     base: BlobStats,
-    closed: Arc<Mutex<BlobStats>>,
+    base_errors: Vec<ReadErrorCount>,
+    closed: Arc<Mutex<Counted>>,
+}
+
+/// What blobs have counted that are served no more.
+#[derive(Clone, Default)]
+struct Counted {
+    stats: BlobStats,
+    errors: ReadErrors,
 }
 
 impl ServedBlob {
-    fn stats(&self) -> BlobStats {
-        minus(self.blob.stats(), self.base)
+    fn add_to(&self, sum: &mut Counted) {
+        sum.stats = plus(sum.stats, minus(self.blob.stats(), self.base));
+        sum.errors.add(&self.tag, self.blob.read_errors(), &self.base_errors);
     }
 }
 
 impl Drop for ServedBlob {
     fn drop(&mut self) {
-        let mut closed = self.closed.lock();
-        *closed = plus(*closed, self.stats());
+        self.add_to(&mut self.closed.lock());
     }
 }
 
@@ -46,7 +56,7 @@ pub(crate) struct ServedBlobs {
     blobs: Mutex<HashMap<Name, Weak<ServedBlob>>>,
     /// A blob can outlive its service while the kernel finishes with it, and keeps its origin for as long.
     origins: Mutex<HashMap<Name, Weak<BlobOrigin>>>,
-    closed: Arc<Mutex<BlobStats>>,
+    closed: Arc<Mutex<Counted>>,
 }
 
 impl ServedBlobs {
@@ -79,7 +89,15 @@ impl ServedBlobs {
         }
         let file = FuseFile::open(blob.clone(), self.buffers.clone(), self.runtime.clone())
             .map_err(ServeError::io("serve by", "/dev/fuse"))?;
-        let served = Arc::new(ServedBlob { origin, file, base: blob.stats(), blob, closed: self.closed.clone() });
+        let served = Arc::new(ServedBlob {
+            origin,
+            file,
+            tag: manifest.dataset.clone(),
+            base: blob.stats(),
+            base_errors: blob.read_errors(),
+            blob,
+            closed: self.closed.clone(),
+        });
         blobs.insert(name, Arc::downgrade(&served));
         Ok(served)
     }
@@ -94,12 +112,13 @@ impl ServedBlobs {
         })
     }
 
-    /// What was moved by all blobs, those that are served no more included.
-    pub(crate) fn stats(&self) -> BlobStats {
+    /// What all blobs have moved, and which reads failed, those that are served no more included.
+    pub(crate) fn counted(&self) -> (BlobStats, ReadErrors) {
         // Taken out first: dropping the last handle of a blob takes the lock of the sums.
         let served: Vec<_> = self.blobs.lock().values().filter_map(Weak::upgrade).collect();
-        let closed = *self.closed.lock();
-        served.iter().fold(closed, |sum, blob| plus(sum, blob.stats()))
+        let mut sum = self.closed.lock().clone();
+        served.iter().for_each(|blob| blob.add_to(&mut sum));
+        (sum.stats, sum.errors)
     }
 }
 

@@ -14,7 +14,8 @@ pub fn norms(path: &Path) -> anyhow::Result<Vec<String>> {
     ensure!(map.len() >= 8, "{} is shorter than a safetensors header", path.display());
     let header_len = usize::try_from(u64::from_le_bytes(map[..8].try_into()?))?;
     let header = map.get(8..8 + header_len).context("the header is longer than the file")?;
-    let tensors: serde_json::Map<String, Value> = serde_json::from_slice(header).context("the header is no JSON object")?;
+    let tensors: serde_json::Map<String, Value> =
+        serde_json::from_slice(header).context("the header is no JSON object")?;
     let data = &map[8 + header_len..];
     let mut lines = Vec::new();
     for (name, tensor) in &tensors {
@@ -24,10 +25,8 @@ pub fn norms(path: &Path) -> anyhow::Result<Vec<String>> {
         let offset = |i: usize| tensor["data_offsets"][i].as_u64().and_then(|n| usize::try_from(n).ok());
         let range = offset(0).zip(offset(1)).with_context(|| format!("{name} has no data_offsets"))?;
         let bytes = data.get(range.0..range.1).with_context(|| format!("{name} lies outside the file"))?;
-        let squares: f64 = bytes
-            .chunks_exact(4)
-            .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])).powi(2))
-            .sum();
+        let squares: f64 =
+            bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])).powi(2)).sum();
         lines.push(format!("{name} {} {:.9e}", bytes.len() / 4, squares.sqrt()));
     }
     lines.sort_unstable();

@@ -17,6 +17,7 @@ pub struct Lab {
     pub kubectl: Kubectl,
     pub cluster: Cluster,
     pub s3: S3,
+    bucket: Bucket,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -27,7 +28,9 @@ pub fn lab() -> &'static Lab {
         let paths = Paths::from_env().unwrap();
         let cluster = Cluster::running(&paths).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        Lab { kubectl: cluster.kubectl(), s3: S3::start(&paths).unwrap(), cluster, runtime }
+        let s3 = S3::start(&paths).unwrap();
+        let bucket = s3.bucket(BUCKET).unwrap();
+        Lab { kubectl: cluster.kubectl(), s3, bucket, cluster, runtime }
     })
 }
 
@@ -44,15 +47,13 @@ const BUCKET: &str = "cluster-tests";
 /// A namespace, and a prefix of the same name in the tests' bucket; both go when it is dropped.
 pub struct Space {
     pub name: String,
-    bucket: Bucket,
 }
 
 impl Space {
     /// Makes both, and the Secret `s3-read` with keys that work.
     pub fn new(name: &str) -> Self {
         let name = format!("{name}-{:x}", rand::random::<u32>());
-        let bucket = lab().s3.bucket(BUCKET).unwrap();
-        let space = Self { name, bucket };
+        let space = Self { name };
         space.apply_raw(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n", space.name));
         space.secret("s3-read", READER);
         space
@@ -67,7 +68,7 @@ impl Space {
     pub fn put(&self, objects: &[(&str, &str)]) {
         for (key, content) in objects {
             let key = format!("{}/{key}", self.name);
-            lab().wait(self.bucket.put(&key, content.as_bytes().to_vec())).unwrap();
+            lab().wait(lab().bucket.put(&key, content.as_bytes().to_vec())).unwrap();
         }
     }
 
@@ -210,7 +211,7 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         let gone = lab().kubectl.run(["delete", "namespace", &self.name, "--timeout=120s"]).map(drop);
-        let gone = gone.and_then(|()| lab().wait(self.bucket.delete_below(&format!("{}/", self.name))));
+        let gone = gone.and_then(|()| lab().wait(lab().bucket.delete_below(&format!("{}/", self.name))));
         if let Err(error) = gone.with_context(|| format!("removing {}", self.name)) {
             // A panic while another one unwinds would hide that one.
             if std::thread::panicking() {

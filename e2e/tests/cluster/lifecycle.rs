@@ -9,6 +9,7 @@ fn deleting_a_dataset_in_use_waits_for_its_pods() {
     space.put(&[("a.txt", "still here"), ("b.txt", "and this")]);
     space.dataset("d");
     space.ready("d");
+    space.reason("dataset/d", "ClaimBound", "Bound");
     let volume = space.value("pvc/d", ".spec.volumeName");
     space.start("uses", &claim_volume("d"), "sleep 1000");
     space.running("uses");

@@ -63,25 +63,17 @@ fn an_empty_prefix_is_an_empty_version_with_a_warning() {
 
 #[test]
 #[ignore = "needs the cluster"]
-fn odd_keys_are_counted_and_the_rest_is_readable() {
+fn unusual_keys_are_files_like_others() {
+    // What this S3 server cannot store at all (`..`, parts over 255 bytes, a key below a key) is tested with the indexer.
     let space = Space::new("keys");
     space.put(&[("plain.txt", "plain"), ("é/ü.txt", "umlaut"), ("empty.bin", ""), ("deep/a/b/c/d/e.txt", "deep")]);
-    let long = format!("{}.txt", "n".repeat(300));
-    space.put(&[(long.as_str(), "too long")]);
     space.dataset("d");
     space.ready("d");
-    let read = space.run(
-        "look",
-        "d",
-        "cd /data && find . -type f | sort && cat plain.txt é/ü.txt empty.bin deep/a/b/c/d/e.txt",
-    );
-    let read = read.unwrap();
+    let script = "cd /data && find . -type f | sort && cat plain.txt é/ü.txt empty.bin deep/a/b/c/d/e.txt";
+    let read = space.run("look", "d", script).unwrap();
     assert!(read.ends_with("plainumlautdeep"), "{read}");
     assert_eq!(read.lines().filter(|line| line.starts_with("./")).count(), 4, "{read}");
-    let version = space.value("dataset/d", ".status.currentVersion.name");
-    let skipped = space.value(&format!("datasetversion/{version}"), ".spec.skipped[*].reason");
-    assert_eq!(skipped, "NameTooLong");
-    space.reason("dataset/d", "ContentComplete", "KeysSkipped");
+    space.reason("dataset/d", "ContentComplete", "AllListed");
 }
 
 #[test]

@@ -65,7 +65,10 @@ pub fn job(dataset: &Dataset, order: &Order, settings: &JobSettings) -> Result<J
     let secret = secret.filter(|_| !files);
     let (volumes, mounts) = volumes(secret.map(|secret| secret.name.as_str()), roots);
     let mut env = vec![json!({"name": "GRANARY_STORE_CA", "value": settings.store_ca})];
-    env.extend(secret.map(|_| json!({"name": "GRANARY_SECRET_DIR", "value": SECRET_DIR})));
+    if let Some(secret) = secret {
+        env.push(json!({"name": "GRANARY_SECRET_DIR", "value": SECRET_DIR}));
+        env.push(json!({"name": "GRANARY_SECRET_NAME", "value": secret.name}));
+    }
     let mut command = vec![
         "/usr/bin/granary-csi".to_owned(),
         "index".to_owned(),

@@ -178,12 +178,14 @@ fn source_unchanged(conditions: &mut Conditions<'_>, seen: &Observed, indexing: 
 }
 
 fn content(conditions: &mut Conditions<'_>, version: &DatasetVersionSpec) {
-    let skipped: i64 = version.skipped.iter().map(|skipped| skipped.count).sum();
+    // An object that only marks a folder is no content.
+    let keys: Vec<_> = version.skipped.iter().filter(|skipped| skipped.reason != reasons::FOLDER_MARKER).collect();
+    let skipped: i64 = keys.iter().map(|skipped| skipped.count).sum();
     if version.file_count == 0 {
         let message = "the sources have no file: check uri, include and exclude";
         conditions.set(types::CONTENT_COMPLETE, false, reasons::EMPTY, message);
     } else if skipped > 0 {
-        let parts: Vec<String> = version.skipped.iter().map(|part| format!("{} {}", part.count, part.reason)).collect();
+        let parts: Vec<String> = keys.iter().map(|part| format!("{} {}", part.count, part.reason)).collect();
         let message =
             format!("{skipped} keys could not become files ({}): see spec.skipped of the version", parts.join(", "));
         conditions.set(types::CONTENT_COMPLETE, false, reasons::KEYS_SKIPPED, message);

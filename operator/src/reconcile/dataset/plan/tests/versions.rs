@@ -88,6 +88,7 @@ fn warnings_about_content() {
         (json!({}), reasons::ALL_LISTED, reasons::ALL_PINNED),
         (json!({"fileCount": 0}), reasons::EMPTY, reasons::ALL_PINNED),
         (json!({"skipped": [{"reason": "NameTooLong", "count": 2}]}), reasons::KEYS_SKIPPED, reasons::ALL_PINNED),
+        (json!({"skipped": [{"reason": "FolderMarker", "count": 2}]}), reasons::ALL_LISTED, reasons::ALL_PINNED),
         (
             json!({"sources": [{"uri": "file:///x", "fileCount": 1, "sizeBytes": 1, "pinnedBy": "ModificationTime"}]}),
             reasons::ALL_LISTED,
