@@ -113,6 +113,8 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -132,5 +134,26 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_reference_has_every_metric() {
+        let metrics = Metrics::default();
+        metrics.reconciled("Dataset", None, Duration::from_millis(1));
+        metrics.job_reported(true);
+        let text = metrics.text().unwrap();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let exposed: BTreeSet<String> = types
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                _ => name.to_owned(),
+            })
+            .collect();
+        let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/metrics.md");
+        let reference = std::fs::read_to_string(reference).unwrap();
+        let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let documented: BTreeSet<String> =
+            rows.map(|(name, _)| name.to_owned()).filter(|name| name.starts_with("granary_operator_")).collect();
+        assert_eq!(documented, exposed);
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct FileSource {
 impl FileSource {
     pub(crate) fn open(uri: &str, path: &Path, policy: &SourcePolicy) -> Result<Self, SourceError> {
         let root = policy.file_roots.iter().find(|root| path.starts_with(root));
-        let root = root.ok_or_else(|| SourceError::denied(uri, "file:// is for directories below the roots that the chart names (node.fileSourceRoots), and only where the DataStorageClass says sourcePolicy.fileSources: Allow"))?;
+        let root = root.ok_or_else(|| SourceError::denied(uri, "file:// is for directories below the roots that the chart names (fileSources.roots), and only where the DataStorageClass says sourcePolicy.fileSources: Allow"))?;
         let below = path.strip_prefix(root).unwrap_or(path).to_owned();
         Ok(Self { uri: uri.into(), root: root.clone(), below })
     }

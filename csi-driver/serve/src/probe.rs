@@ -33,7 +33,7 @@ fn check(release: &str) -> Result<(), String> {
     }
     for filesystem in ["erofs", "fuse"] {
         rustix::mount::fsopen(filesystem, FsOpenFlags::FSOPEN_CLOEXEC)
-            .map_err(|error| lack(&format!("the filesystem {filesystem}"), filesystem, error.into()))?;
+            .map_err(|error| lack(&format!("filesystem {filesystem}"), filesystem, error.into()))?;
     }
     for (device, module) in [("/dev/loop-control", "loop"), ("/dev/fuse", "fuse")] {
         OpenOptions::new().read(true).write(true).open(device).map_err(|error| lack(device, module, error))?;
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_what_to_do() {
-        let missing = lack("the filesystem erofs", "erofs", rustix::io::Errno::NODEV.into());
+        let missing = lack("filesystem erofs", "erofs", rustix::io::Errno::NODEV.into());
         assert!(missing.contains("load the kernel module erofs"), "{missing}");
         let refused = lack("/dev/fuse", "fuse", rustix::io::Errno::PERM.into());
         assert!(refused.contains("root"), "{refused}");

@@ -1,5 +1,7 @@
 //! Probes and metrics.
 
+use std::collections::BTreeSet;
+
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use granary_csi_driver::proto::registration::RegistrationStatus;
@@ -47,4 +49,25 @@ async fn metrics_have_the_cache_and_the_outcomes() {
     ] {
         assert!(text.contains(line), "'{line}' is not in:\n{text}");
     }
+}
+
+#[tokio::test]
+async fn the_reference_has_every_metric() {
+    let driver = Driver::start().await;
+    driver.publish(driver.request("a")).await.unwrap();
+    let (_, text) = get(&driver, "/metrics").await;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let exposed: BTreeSet<String> = types
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        })
+        .collect();
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/metrics.md");
+    let reference = std::fs::read_to_string(reference).unwrap();
+    let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: BTreeSet<String> =
+        rows.map(|(name, _)| name.to_owned()).filter(|name| name.starts_with("granary_node_")).collect();
+    assert_eq!(documented, exposed);
 }
