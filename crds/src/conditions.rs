@@ -32,7 +32,8 @@ pub mod reasons {
     pub const INDEXING: &str = "Indexing";
     /// Dataset not Ready: no version has the pinned name.
     pub const VERSION_NOT_FOUND: &str = "VersionNotFound";
-    /// Dataset not Ready: the sources do not have the pinned digest.
+    /// Dataset not Ready: the sources do not have the pinned digest. Source not available: a file has other content than
+    /// `http.files` states.
     pub const DIGEST_MISMATCH: &str = "DigestMismatch";
     /// Dataset not Ready: no DataStorageClass has this name.
     pub const CLASS_NOT_FOUND: &str = "ClassNotFound";

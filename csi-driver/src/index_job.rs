@@ -160,6 +160,7 @@ fn condition_reason(reason: &str) -> Option<&'static str> {
         reasons::BUCKET_NOT_FOUND | "ObjectNotFound" => Some(reasons::BUCKET_NOT_FOUND),
         reasons::SOURCE_DENIED | "SourceInvalid" => Some(reasons::SOURCE_DENIED),
         reasons::TOO_LARGE => Some(reasons::TOO_LARGE),
+        reasons::DIGEST_MISMATCH => Some(reasons::DIGEST_MISMATCH),
         "IndexingFailed" => None,
         // No answer, or none that makes sense.
         _ => Some(reasons::ENDPOINT_UNREACHABLE),
@@ -222,4 +223,34 @@ fn version_source((source, found): (&dataset::Source, &SourceSummary)) -> Versio
 /// The API has no unsigned integers.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use granary_image::Digest;
+
+    use super::*;
+
+    #[test]
+    fn what_the_user_can_mend_is_a_reason_and_trouble_of_this_machine_is_none() {
+        let (expected, found) = (Digest::of(b"a"), Digest::of(b"b"));
+        let digest = IndexError::Digest { uri: "https://h/".into(), path: "weights".into(), expected, found };
+        for (error, reason) in [
+            (digest, reasons::DIGEST_MISMATCH),
+            (IndexError::Path("../x".into()), reasons::SOURCE_DENIED),
+            (SourceError::Timeout { uri: "s3://b/".into(), detail: "x".into() }.into(), reasons::ENDPOINT_UNREACHABLE),
+            (
+                SourceError::CredentialsRejected { uri: "s3://b/".into(), detail: "x".into() }.into(),
+                reasons::CREDENTIALS_REJECTED,
+            ),
+        ] {
+            let message = error.to_string();
+            match failure(error) {
+                Stop::Failure(failure) => assert_eq!(failure, IndexFailure { reason: reason.to_owned(), message }),
+                Stop::Error(error) => panic!("{error:#}"),
+            }
+        }
+        let disk = IndexError::Store { dir: "/work".into(), source: std::io::ErrorKind::StorageFull.into() };
+        assert!(matches!(failure(disk), Stop::Error(_)));
+    }
 }

@@ -1,7 +1,7 @@
 use std::{io, path::PathBuf};
 
 use granary_fetch::SourceError;
-use granary_image::{ImageError, TableError};
+use granary_image::{Digest, ImageError, TableError};
 
 /// Why a version could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,20 @@ pub enum IndexError {
     /// A source could not be listed.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A file has other content than the Dataset states.
+    #[error(
+        "'{}' of source '{uri}' has the digest {found}, but http.files states {expected}: correct the digest in the Dataset if the file is right, or put the right file back", path.escape_debug()
+    )]
+    Digest {
+        /// The source.
+        uri: String,
+        /// The file's path in `http.files`.
+        path: String,
+        /// What the Dataset states.
+        expected: Digest,
+        /// What was read.
+        found: Digest,
+    },
     /// A source's place in the dataset is no relative path.
     #[error(
         "source path '{0}' is no directory of a dataset: write a relative path such as 'train/images', without '.', '..' or empty parts"
@@ -41,6 +55,7 @@ impl IndexError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Source(error) => error.reason(),
+            Self::Digest { .. } => "DigestMismatch",
             Self::Path(_) | Self::Overlap(..) => "SourceInvalid",
             Self::Table(TableError::TooLarge) | Self::Image(ImageError::TooLarge) => "TooLarge",
             Self::Table(_) | Self::Image(_) | Self::Store { .. } => "IndexingFailed",
@@ -51,7 +66,8 @@ impl IndexError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Source(error) => error.is_retryable(),
-            Self::Path(_)
+            Self::Digest { .. }
+            | Self::Path(_)
             | Self::Overlap(..)
             | Self::Table(TableError::TooLarge)
             | Self::Image(ImageError::TooLarge) => false,

@@ -5,6 +5,7 @@ mod artifact;
 mod build;
 mod collect;
 mod error;
+mod expected;
 mod layout;
 mod listing_digest;
 mod name;
@@ -23,6 +24,7 @@ pub use error::IndexError;
 pub use skipped::{Reason, Skipped};
 
 use collect::Collector;
+use expected::Expected;
 
 /// What to index.
 pub struct IndexRequest {
@@ -75,7 +77,7 @@ pub struct SourceSummary {
 /// Calls to `progress` are this many keys apart.
 const PROGRESS_EVERY: u64 = 1000;
 
-/// Lists all sources, then writes the artifacts. `progress` is told how many keys were listed so far.
+/// Lists all sources, reads the files whose digests are stated, then writes the artifacts. `progress` is told how many keys were listed so far.
 ///
 /// The same listing and parent give the same artifacts, in whatever order the sources list their keys.
 pub async fn index(request: IndexRequest, progress: &(dyn Fn(u64) + Sync)) -> Result<Indexed, IndexError> {
@@ -85,9 +87,11 @@ pub async fn index(request: IndexRequest, progress: &(dyn Fn(u64) + Sync)) -> Re
     let mut count = 0;
     for ((config, source), prefix) in request.sources.iter().zip(layout.prefixes) {
         let mut collector = Collector::new(config.id(), prefix, source.object_name());
+        let mut expected = Expected::of(config);
         let mut listing = source.list();
         while let Some(listed) = listing.next().await {
             let listed = listed?;
+            expected.note(&listed);
             collector.add(&listed.key, listed.size, &listed.pin);
             count += 1;
             if count % PROGRESS_EVERY == 0 {
@@ -95,6 +99,8 @@ pub async fn index(request: IndexRequest, progress: &(dyn Fn(u64) + Sync)) -> Re
             }
         }
         tracing::debug!(uri = config.uri, files = collector.len(), "source listed");
+        drop(listing);
+        expected.check(source).await?;
         collected.push(collector);
     }
     progress(count);
