@@ -98,8 +98,8 @@ impl Collector for CacheCollector {
         let report = self.0.report();
         let traffic = report.traffic;
         for (name, help, unit, value) in [
-            ("cache_hits", "Reads that the cache answered", None, traffic.hits),
-            ("cache_misses", "Reads that waited for a source", None, traffic.misses),
+            ("cache_hits", "Parts that a read found in the cache", None, traffic.hits),
+            ("cache_misses", "Parts that a read had to wait for", None, traffic.misses),
             ("source_read", "Read from sources", Some(Unit::Bytes), traffic.source_bytes),
             ("source_requests", "Requests to sources", None, traffic.source_requests),
             ("served", "Served to the kernel", Some(Unit::Bytes), traffic.served_bytes),
@@ -119,7 +119,7 @@ impl Collector for CacheCollector {
         gauge(
             &mut encoder,
             "cached_datasets",
-            "Datasets that have something in the cache",
+            "Datasets that are cached or published, or of which a read failed",
             report.datasets.len() as i64,
         )?;
         let errors: i64 =
