@@ -5,6 +5,7 @@ use std::sync::Arc;
 use granary_crds::conditions::reasons;
 use tokio::sync::watch;
 
+use crate::cluster::Cluster;
 use crate::grpc::registration::Registered;
 use crate::mounter::Mounter;
 
@@ -54,5 +55,14 @@ impl Health {
             Registered::Waiting => Some("the kubelet has not registered the driver yet".to_owned()),
             Registered::No(error) => Some(format!("the kubelet refused to register the driver: {error}")),
         }
+    }
+}
+
+/// Says in an event what the kernel lacks, if anything.
+pub async fn tell_of_kernel(cluster: &dyn Cluster, mounter: &dyn Mounter) {
+    let Err(why) = mounter.support() else { return };
+    tracing::error!("{why}");
+    if let Err(error) = cluster.warn(reasons::KERNEL_UNSUPPORTED, &why).await {
+        tracing::warn!("{error}");
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use granary_crds::conditions::reasons;
 use granary_crds::names::CSI_DRIVER;
 use granary_serve::{Server, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{Cluster, KubernetesCluster};
+use crate::health::tell_of_kernel;
 use crate::mounter::Mounter;
 use crate::node::{Parts, serve};
 use crate::options::NodeOptions;
@@ -33,12 +33,7 @@ pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
     let parts = Parts::new(options.node_name, cluster.clone(), mounter.clone());
 
     classes::configure(cluster.as_ref(), mounter.as_ref(), &parts.caches).await;
-    if let Err(why) = mounter.support() {
-        tracing::error!("{why}");
-        if let Err(error) = cluster.warn(reasons::KERNEL_UNSUPPORTED, &why).await {
-            tracing::warn!("{error}");
-        }
-    }
+    tell_of_kernel(cluster.as_ref(), mounter.as_ref()).await;
     let health = parts.health();
     let grpc = serve(&parts, &options.kubelet_dir)?;
     let listener =

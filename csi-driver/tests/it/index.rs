@@ -194,3 +194,16 @@ async fn a_directory_that_is_not_there_is_told() {
     let results = job.run(vec![assignment]).await;
     assert_eq!(failure(&results).reason, "BucketNotFound");
 }
+
+#[tokio::test]
+async fn what_cannot_be_a_file_is_counted_with_its_reason_and_an_example() {
+    let job = Job::new().await;
+    let mut assignment = job.assignment();
+    // Deeper than a path can be: no file of this source has room.
+    assignment.sources[0].path = Some(vec!["p"; 2046].join("/"));
+    let results = job.run(vec![assignment]).await;
+    let version = version(&results);
+    assert_eq!((version.file_count, version.skipped.len()), (0, 1));
+    let skipped = &version.skipped[0];
+    assert_eq!((skipped.reason.as_str(), skipped.count, skipped.examples.len()), ("NameTooLong", 1, 1));
+}

@@ -3,6 +3,7 @@
 use granary_crds::conditions::{reasons, types};
 use granary_crds::dataset::DatasetStatus;
 use granary_crds::{Condition, Time};
+use granary_csi_driver::health::tell_of_kernel;
 use granary_csi_driver::mounter::{MountError, Secret};
 use granary_csi_driver::proto::csi::volume_capability::access_mode::Mode;
 use granary_csi_driver::proto::csi::volume_capability::{AccessMode, AccessType, BlockVolume};
@@ -144,6 +145,12 @@ async fn a_kernel_that_cannot() {
     driver.mounter.change(|mounts| mounts.unsupported = Some("the kernel has no EROFS (modprobe erofs)".into()));
     driver.refuses(driver.request("a"), Code::FailedPrecondition, &["modprobe erofs"]).await;
     assert!(driver.parts.health().unready().unwrap().starts_with("KernelUnsupported"));
+    tell_of_kernel(driver.cluster.as_ref(), driver.mounter.as_ref()).await;
+    let told = driver.cluster.change(|objects| std::mem::take(&mut objects.warnings));
+    assert_eq!(told, ["KernelUnsupported: the kernel has no EROFS (modprobe erofs)"]);
+    driver.mounter.change(|mounts| mounts.unsupported = None);
+    tell_of_kernel(driver.cluster.as_ref(), driver.mounter.as_ref()).await;
+    assert!(driver.cluster.change(|objects| objects.warnings.is_empty()));
 }
 
 #[tokio::test]

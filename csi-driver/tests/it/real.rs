@@ -140,3 +140,34 @@ async fn a_cache_that_cannot_be_used_is_told_and_the_node_lives() {
     assert!(trouble.contains("class 'granary'") && trouble.contains("does not exist"), "{trouble}");
     assert!(cluster.change(|objects| objects.warnings[0].starts_with("CacheUnavailable")));
 }
+
+#[tokio::test]
+async fn a_cache_is_used_as_soon_as_it_can_be() {
+    let root = tempfile::tempdir().unwrap();
+    let operator = Operator::start().await;
+    let server =
+        Server::start(ServerConfig { state_dir: root.path().join("state"), pools: BTreeMap::new() }).await.unwrap();
+    let disk = root.path().join("disk");
+    let mounter = ServerMounter::new(server, Arc::new(operator.client()), disk.clone(), Vec::new());
+    let cluster = crate::cluster::cluster();
+    cluster.change(|objects| objects.classes = vec![class()]);
+    let (caches, told) = tokio::sync::watch::channel(None);
+    let configure = async || granary_csi_driver::classes::configure(&cluster as &dyn Cluster, &mounter, &caches).await;
+    let warnings = || cluster.change(|objects| objects.warnings.len());
+
+    configure().await;
+    configure().await;
+    assert!(told.borrow().is_some() && !disk.exists(), "what may be a disk that is not mounted is not made");
+    assert_eq!(warnings(), 1, "it is said once");
+    std::fs::create_dir_all(disk.join("fast/a")).unwrap();
+    std::fs::write(disk.join("fast/a/thesis.tex"), "years").unwrap();
+    configure().await;
+    let trouble = told.borrow().clone().unwrap();
+    assert!(trouble.contains("holds other data"), "{trouble}");
+    assert_eq!(warnings(), 2);
+    assert_eq!(std::fs::read_dir(disk.join("fast/a")).unwrap().count(), 1, "other data is left alone");
+    std::fs::rename(disk.join("fast/a/thesis.tex"), disk.join("thesis.tex")).unwrap();
+    configure().await;
+    assert_eq!(*told.borrow(), None);
+    assert_eq!(mounter.report().pools.len(), 1);
+}

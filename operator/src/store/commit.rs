@@ -149,6 +149,7 @@ mod tests {
                 {"name": "extents", "mediaType": MEDIA_TYPE_EXTENTS, "digest": digest(table), "sizeBytes": 1},
             ],
             "sources": [{"uri": "s3://b/", "fileCount": 1, "sizeBytes": 1, "pinnedBy": "ETag"}],
+            "skipped": [{"reason": "UnusableName", "count": 7, "examples": ["a//b"]}],
             "indexedTime": "2026-01-01T00:00:00Z", "indexerVersion": "0",
         });
         serde_json::from_value(result).unwrap()
@@ -169,6 +170,10 @@ mod tests {
     fn versions_follow_each_other_and_are_owned() {
         let first = new(commit(&dataset(), &[], result("l1", "j1", "t1", None), None, "j1"));
         assert_eq!((first.spec.revision, first.spec.dataset_name.as_str()), (1, "d"));
+        assert_eq!(
+            (first.spec.skipped[0].count, first.spec.skipped[0].examples.as_slice()),
+            (7, &["a//b".to_owned()][..])
+        );
         assert!(owner::is_owned_by(&first, &dataset()));
         let parent = parent(&first).unwrap();
         let versions = [first];

@@ -208,3 +208,25 @@ async fn a_foreign_mount_is_left_alone() {
     fixture.unpublish(&server, "a").await.unwrap();
     assert!(target.exists(), "a directory that the server did not make stays");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn calls_out_of_order_leak_nothing() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server().await;
+    let version = fixture.version("v1", None).await;
+    fixture.unpublish(&server, "a").await.unwrap();
+    for _ in 0..20 {
+        let (published, unpublished) =
+            tokio::join!(fixture.publish(&server, "a", &version), fixture.unpublish(&server, "a"));
+        published.unwrap();
+        unpublished.unwrap();
+        let mounts = if server.is_published(&fixture.target("a")) { (2, 1) } else { (0, 0) };
+        assert_eq!((fixture.mounts().len(), fixture.image_loops()), mounts, "whichever was last");
+    }
+    fixture.publish(&server, "a", &version).await.unwrap();
+    fixture.assert_same("a");
+    fixture.unpublish(&server, "a").await.unwrap();
+    fixture.unpublish(&server, "a").await.unwrap();
+    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
+}

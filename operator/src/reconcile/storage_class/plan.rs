@@ -184,6 +184,8 @@ mod tests {
         Arc::make_mut(&mut class).metadata.deletion_timestamp = Some(granary_crds::Time(deleted));
         let waits = plan(&seen(&[Arc::clone(&class)], None, 2));
         assert!(waits.finalizer && !waits.create);
+        let message = &find(&waits.status.as_ref().unwrap().conditions, types::READY).unwrap().message;
+        assert!(message.contains("2 Datasets"), "{message}");
         let goes = plan(&seen(&[class], None, 0));
         assert!(!goes.finalizer && goes.status.is_none());
     }
