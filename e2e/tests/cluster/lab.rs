@@ -72,6 +72,11 @@ impl Space {
         }
     }
 
+    /// Deletes an object below the prefix.
+    pub fn remove(&self, key: &str) {
+        lab().wait(lab().bucket.delete(&format!("{}/{key}", self.name))).unwrap();
+    }
+
     /// Makes or changes a Secret with AWS keys.
     pub fn secret(&self, name: &str, keys: Keys) {
         self.secret_with(name, &[("AWS_ACCESS_KEY_ID", keys.access_key), ("AWS_SECRET_ACCESS_KEY", keys.secret_key)]);

@@ -97,3 +97,33 @@ fn a_replaced_object_is_an_error_its_neighbours_are_not_and_a_refresh_mends_it()
     assert_eq!(space.run("again", "d", "cat /data/a.txt /data/b.txt").unwrap(), "otherstays");
     space.reason("dataset/d", "SourceUnchanged", "AsPinned");
 }
+
+#[test]
+#[ignore = "needs the cluster"]
+fn a_deleted_object_is_read_where_it_is_cached_and_an_error_elsewhere() {
+    let space = Space::new("deleted");
+    space.put(&[("cached.txt", "cached"), ("other.txt", "never read")]);
+    space.dataset("d");
+    space.ready("d");
+    assert_eq!(space.run("first", "d", "cat /data/cached.txt").unwrap(), "cached");
+    // The mount goes with its last pod, and the kernel's pages with the mount: what is read next is the cache.
+    space.delete("pod/first");
+    space.remove("cached.txt");
+    space.remove("other.txt");
+    let read = space.run("second", "d", "cat /data/cached.txt; cat /data/other.txt; echo \" exit $?\"").unwrap();
+    assert!(read.starts_with("cached") && read.contains("exit 1") && !read.contains("never"), "{read}");
+    space.reason("dataset/d", "SourceUnchanged", "ObjectChanged");
+}
+
+#[test]
+#[ignore = "needs the cluster"]
+fn a_corrected_manifest_heals_the_dataset() {
+    let space = Space::new("healed");
+    space.put(&[("a.txt", "found")]);
+    space.dataset_with("d", "s3://no-such-bucket-here/", "");
+    space.reason("dataset/d", "SourceAvailable", "BucketNotFound");
+    space.dataset("d");
+    space.ready("d");
+    space.reason("dataset/d", "SourceAvailable", "Listed");
+    assert_eq!(space.run("read", "d", "cat /data/a.txt").unwrap(), "found");
+}
