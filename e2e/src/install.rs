@@ -1,5 +1,6 @@
 //! Installing Granary into the cluster by its own chart, as a user does.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -29,8 +30,7 @@ pub fn helm_upgrade(cluster: &Cluster, image: &GranaryImage, set: &[&str]) -> Re
     let mut helm = cluster.helm();
     helm.args(["upgrade", "--install", RELEASE]).arg(checkout().join("charts/granary"));
     helm.args(["--namespace", NAMESPACE, "--create-namespace"]);
-    helm.arg("--values").arg(checkout().join("e2e/manifests/values.yaml"));
-    helm.arg("--set-string").arg(format!("kubeletDir={}", cluster.node().kubelet_dir().display()));
+    cluster_values(&mut helm, cluster);
     // The tag stays the same when a developer rebuilds; the digest makes the pods roll.
     helm.arg("--set-string").arg(format!("podAnnotations.granary\\.dev/image={}", image.digest));
     for value in set {
@@ -40,4 +40,10 @@ pub fn helm_upgrade(cluster: &Cluster, image: &GranaryImage, set: &[&str]) -> Re
     let kubectl = cluster.kubectl();
     kubectl.rollout(NAMESPACE, "deployment/granary-operator", Duration::from_secs(180))?;
     kubectl.rollout(NAMESPACE, "daemonset/granary-node", Duration::from_secs(180))
+}
+
+/// Adds the values that this cluster needs to a `helm` command.
+pub fn cluster_values(helm: &mut Command, cluster: &Cluster) {
+    helm.arg("--values").arg(checkout().join("e2e/manifests/values.yaml"));
+    helm.arg("--set-string").arg(format!("kubeletDir={}", cluster.node().kubelet_dir().display()));
 }

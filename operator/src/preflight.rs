@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use crate::cli::CommonArgs;
-use crate::lease::Holder;
+use crate::lease::{Holder, PERIOD};
 use crate::reconcile::write;
 
 /// How long the operator is kept from leading: until Helm has deleted it, and not so long that a new installation waits for it.
@@ -25,6 +25,8 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
         bail!("pods use volumes of Granary; delete them first, then uninstall again:\n{}", users.join("\n"));
     }
     Holder::new(client.clone(), &args.namespace, &args.pod_name).seize(KEPT_OFF).await?;
+    // The operator notices when it renews, and ends; before that it would put back what is taken off here.
+    tokio::time::sleep(PERIOD * 2).await;
     let datasets = Api::<Dataset>::all(client.clone()).list(&ListParams::default()).await.context("list Datasets")?;
     for dataset in datasets {
         release(&write::namespaced::<Dataset>(&client, &dataset), &dataset).await?;

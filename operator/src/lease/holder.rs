@@ -13,7 +13,7 @@ use super::{DURATION, Verdict, evaluate};
 use crate::names;
 
 /// How often the Lease is renewed, and how often a waiting instance looks.
-const PERIOD: Duration = Duration::from_secs(3);
+pub(crate) const PERIOD: Duration = Duration::from_secs(3);
 /// A leader that could not renew for so long no longer leads: before another one may take the Lease.
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
 

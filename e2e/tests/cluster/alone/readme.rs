@@ -4,6 +4,7 @@ use std::process::Command;
 
 use granary_e2e::exec;
 use granary_e2e::images::GranaryImage;
+use granary_e2e::install;
 use granary_e2e::paths::checkout;
 
 use crate::docs::blocks;
@@ -28,11 +29,11 @@ fn the_readme_s_commands_work() {
 
 /// Runs the line as it stands, with the values that this cluster needs.
 fn helm(line: &str) {
-    let values = checkout().join("e2e/manifests/values.yaml");
     let mut helm = lab().cluster.helm();
-    helm.current_dir(checkout()).args(line.split_whitespace().skip(1)).args(["--reuse-values", "--values"]).arg(values);
+    helm.current_dir(checkout()).args(line.split_whitespace().skip(1));
+    install::cluster_values(&mut helm, &lab().cluster);
     exec::output(&mut helm).unwrap();
-    lab().kubectl.rollout(granary_e2e::install::NAMESPACE, "daemonset/granary-node", crate::lab::PATIENCE).unwrap();
+    lab().kubectl.rollout(install::NAMESPACE, "daemonset/granary-node", crate::lab::PATIENCE).unwrap();
 }
 
 /// Runs the line with this test's bucket and directories, reads through the mount, and ends it as Ctrl-C does.
