@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 
+pub(crate) use self::holder::PERIOD;
 pub use self::holder::{Holder, LeaseError};
 
 /// How long a Lease holds that is not renewed.
