@@ -61,6 +61,8 @@ pub mod reasons {
     pub const AS_PINNED: &str = "AsPinned";
     /// Source changed: a read found another object than the pinned one.
     pub const OBJECT_CHANGED: &str = "ObjectChanged";
+    /// NodeCache, of read errors: the pinned object is gone. A Dataset says `ObjectChanged` then, too.
+    pub const OBJECT_NOT_FOUND: &str = "ObjectNotFound";
 
     /// ContentComplete: every key is a file.
     pub const ALL_LISTED: &str = "AllListed";

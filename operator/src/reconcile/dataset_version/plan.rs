@@ -57,7 +57,7 @@ pub fn plan(seen: &Observed) -> (DatasetVersionStatus, Vec<Note>) {
         conditions.keep(types::SOURCE_UNCHANGED);
     } else if let Some(read) = seen.usage.changed.iter().find(|read| concerns(read, seen, &name)) {
         let message = format!(
-            "node {} read an object that is not the pinned one any more: such files cannot be read unless they are cached",
+            "node {} found an object replaced or deleted since it was pinned: such files cannot be read unless they are cached",
             read.node
         );
         notes.push(Note::new(Severity::Warning, reasons::OBJECT_CHANGED, "Read", message.clone()));

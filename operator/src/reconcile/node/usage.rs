@@ -40,7 +40,8 @@ impl Usage {
                 let published = report.versions.iter().filter(|version| version.pod_count > 0);
                 let published: BTreeMap<_, _> =
                     published.map(|version| (version.name.clone(), i64::from(version.pod_count))).collect();
-                let changed = report.read_errors.iter().filter(|error| error.reason == reasons::OBJECT_CHANGED);
+                let gone = [reasons::OBJECT_CHANGED, reasons::OBJECT_NOT_FOUND];
+                let changed = report.read_errors.iter().filter(|error| gone.contains(&error.reason.as_str()));
                 usage.changed.extend(changed.map(|error| ChangedRead {
                     node: node.name_any(),
                     time: error.last_time.0,
@@ -117,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn only_changed_objects_count_as_changed() {
-        let nodes = [node("n1", vec![report("u", &[("v1", 1)], &[("ObjectChanged", 7), ("EndpointUnreachable", 9)])])];
+    fn only_replaced_and_deleted_objects_count_as_changed() {
+        let errors = [("ObjectChanged", 7), ("EndpointUnreachable", 9), ("ObjectNotFound", 8)];
+        let nodes = [node("n1", vec![report("u", &[("v1", 1)], &errors)])];
         let usage = Usage::of("u", &nodes);
-        assert_eq!(usage.changed.len(), 1);
-        assert_eq!(usage.changed[0].time.as_second(), 7);
+        assert_eq!(usage.changed.iter().map(|read| read.time.as_second()).collect::<Vec<_>>(), [7, 8]);
         assert!(usage.changed[0].versions.contains("v1"));
     }
 }

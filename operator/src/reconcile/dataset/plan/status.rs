@@ -166,7 +166,7 @@ fn source_unchanged(conditions: &mut Conditions<'_>, seen: &Observed, indexing: 
     match read.max_by_key(|read| read.time) {
         Some(read) => {
             let message = format!(
-                "node {} read an object that is not the pinned one any more: restore it, or set spec.refresh.manual to make a new version",
+                "node {} found an object replaced or deleted since it was pinned: restore it, or set spec.refresh.manual to make a new version",
                 read.node
             );
             conditions.set(types::SOURCE_UNCHANGED, false, reasons::OBJECT_CHANGED, message);
