@@ -8,6 +8,7 @@ use granary_crds::{DataStorageClass, Dataset, NodeCache};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
+use tokio::time::Instant;
 
 use crate::cli::CommonArgs;
 use crate::lease::{Holder, PERIOD};
@@ -16,13 +17,32 @@ use crate::reconcile::write;
 /// How long the operator is kept from leading: until Helm has deleted it, and not so long that a new installation waits for it.
 const KEPT_OFF: Duration = Duration::from_secs(30);
 
+/// How long after a pod's end its node may still report the volume: it reports at most every 15 s, and the kubelet takes its time.
+const REPORTED_WITHIN: Duration = Duration::from_secs(60);
+
 /// Fails with a list while pods use volumes, else takes the Lease and removes finalizers.
 pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_default().await.context("find the API server")?;
-    let users = users(&client).await?;
-    if !users.is_empty() {
-        bail!("pods use volumes of Granary; delete them first, then uninstall again:\n{}", users.join("\n"));
+    let pods = pods(&client).await?;
+    if !pods.is_empty() {
+        bail!("pods use volumes of Granary; delete them first, then uninstall again:\n{}", pods.join("\n"));
+    }
+    let begun = Instant::now();
+    loop {
+        let nodes =
+            Api::<NodeCache>::all(client.clone()).list(&ListParams::default()).await.context("list NodeCaches")?;
+        let mounted: Vec<String> = nodes.iter().filter_map(mounted).collect();
+        if mounted.is_empty() {
+            break;
+        }
+        if begun.elapsed() > REPORTED_WITHIN {
+            bail!(
+                "volumes of Granary are still mounted; wait or look at these nodes, then uninstall again:\n{}",
+                mounted.join("\n")
+            );
+        }
+        tokio::time::sleep(PERIOD).await;
     }
     Holder::new(client.clone(), &args.namespace, &args.pod_name).seize(KEPT_OFF).await?;
     // The operator notices when it renews, and ends; before that it would put back what is taken off here.
@@ -44,8 +64,8 @@ async fn release<K: write::Object>(api: &Api<K>, object: &K) -> anyhow::Result<(
     done.with_context(|| format!("remove the finalizer of {}", object.name_any()))
 }
 
-/// One line for each pod that uses a volume of ours, and for each node that still has one mounted.
-async fn users(client: &Client) -> anyhow::Result<Vec<String>> {
+/// One line for each pod that uses a volume of ours.
+async fn pods(client: &Client) -> anyhow::Result<Vec<String>> {
     let all = ListParams::default();
     let volumes = Api::<PersistentVolume>::all(client.clone()).list(&all).await.context("list volumes")?;
     let ours = volumes.iter().filter(|volume| is_ours(volume)).filter_map(|volume| volume.metadata.name.as_deref());
@@ -59,13 +79,7 @@ async fn users(client: &Client) -> anyhow::Result<Vec<String>> {
         claims.iter().filter(bound).map(|claim| (claim.namespace().unwrap_or_default(), claim.name_any())).collect();
     let pods = Api::<Pod>::all(client.clone()).list(&all).await.context("list pods")?;
     let using = pods.iter().filter(|pod| uses(pod, &claims));
-    let mut lines: Vec<String> =
-        using.map(|pod| format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any())).collect();
-    if lines.is_empty() {
-        let nodes = Api::<NodeCache>::all(client.clone()).list(&all).await.context("list NodeCaches")?;
-        lines = nodes.iter().filter_map(mounted).collect();
-    }
-    Ok(lines)
+    Ok(using.map(|pod| format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any())).collect())
 }
 
 fn is_ours(volume: &PersistentVolume) -> bool {
