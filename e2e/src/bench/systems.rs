@@ -205,7 +205,7 @@ impl System for S3fs {
         command.arg("bench").arg(&mount).arg("-f");
         let options = format!(
             "url=http://127.0.0.1:{port},use_path_request_style,public_bucket=1,ro,parallel_count=16,multipart_size=16,\
-             max_stat_cache_size=100000,stat_cache_expire=3600,enable_noobj_cache,compat_dir,use_cache={}",
+             max_stat_cache_size=100000,stat_cache_expire=3600,enable_noobj_cache,use_cache={}",
             cache.display()
         );
         command.args(["-o", &options]);
