@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::cluster::Cluster;
 use crate::paths::{Paths, checkout};
 use crate::s3::S3;
-use crate::tools::Tools;
+use crate::tools::apt;
 use crate::{images, install, progress};
 
 /// A part of the tests.
@@ -32,7 +32,7 @@ pub fn run(paths: &Paths, parts: &[Part]) -> Result<()> {
         println!("\n== {part:?} tests");
         match part {
             Part::Unit => unit()?,
-            Part::Root => root(paths)?,
+            Part::Root => root()?,
             Part::Cluster => cluster(paths)?,
         }
     }
@@ -45,9 +45,8 @@ fn unit() -> Result<()> {
     cargo(&["test", "--workspace", "--locked"])
 }
 
-fn root(paths: &Paths) -> Result<()> {
-    // Some tests check images with the filesystem's own tools, which come with the cluster's.
-    Tools::ensure(paths)?;
+fn root() -> Result<()> {
+    apt::ensure(apt::TESTS)?;
     cargo(&["test", "--workspace", "--locked", "--exclude", "granary-e2e", "--", "--ignored", "--test-threads=1"])
 }
 
