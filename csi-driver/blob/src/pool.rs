@@ -17,7 +17,6 @@ use crate::error::PoolError;
 use crate::layout::Layout;
 use crate::maintain;
 use crate::origin::Origin;
-use crate::stats::ReadErrorCount;
 use crate::store::{BlobTag, Store};
 
 /// Requests to origins at once. At a store that takes 50 ms to answer, this many of whole parts reach more than 1 GB/s;
@@ -39,8 +38,6 @@ pub struct BlobUsage {
     pub blob_id: String,
     /// Bytes of it in the cache, in whole blocks.
     pub cached_bytes: u64,
-    /// Reads that failed since it was opened.
-    pub read_errors: Vec<ReadErrorCount>,
 }
 
 /// One cache directory with its limits.
@@ -214,7 +211,6 @@ impl Pool {
                     tag: slot.store.tag()?,
                     blob_id: id.clone(),
                     cached_bytes: slot.store.cached_bytes(),
-                    read_errors: slot.open.upgrade().map_or_else(Vec::new, |blob| blob.read_errors()),
                 })
             })
             .collect();
