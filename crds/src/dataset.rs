@@ -62,6 +62,10 @@ pub struct DatasetSpec {
     #[serde(default = "default_history")]
     #[schemars(range(min = 0, max = 1000))]
     pub revision_history_limit: i32,
+    /// Whether every node on which a version is mounted fills its cache with the whole version, in the background: what pods read comes
+    /// first, and the limits of the node's cache hold. It is read when a pod starts, and a change makes no new version.
+    #[serde(default)]
+    pub preload: bool,
 }
 
 fn default_storage_class() -> String {

@@ -10,7 +10,7 @@ use serde_json::json;
 fn unknown_values_and_fields_are_tolerated() {
     let dataset: Dataset = serde_json::from_value(json!({
         "apiVersion": "granary.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": "x"},
-        "spec": {"sources": [{"uri": "s3://b/", "identity": "Workload", "later": {}}], "preload": {}},
+        "spec": {"sources": [{"uri": "s3://b/", "identity": "Workload", "later": {}}], "later": {}},
     }))
     .unwrap();
     assert_eq!(dataset.spec.sources[0].identity, Some(SourceIdentity::Unknown));
@@ -27,6 +27,7 @@ fn an_unknown_permission_permits_nothing() {
 fn defaults_are_those_of_the_schema() {
     let dataset: DatasetSpec = serde_json::from_value(json!({"sources": [{"uri": "s3://b/"}]})).unwrap();
     assert_eq!((dataset.storage_class_name.as_str(), dataset.revision_history_limit), ("granary", 10));
+    assert!(!dataset.preload);
     let class: DataStorageClassSpec = serde_json::from_value(json!({})).unwrap();
     assert_eq!((class.cache.min_free_percent, class.cache.min_free.0.as_str()), (20, "0"));
     assert_eq!(class, DataStorageClassSpec::default());
@@ -38,7 +39,9 @@ fn absent_members_are_not_written() {
     let written = serde_json::to_value(spec).unwrap();
     assert_eq!(
         written,
-        json!({"sources": [{"uri": "s3://b/"}], "storageClassName": "granary", "revisionHistoryLimit": 10})
+        json!({
+            "sources": [{"uri": "s3://b/"}], "storageClassName": "granary", "revisionHistoryLimit": 10, "preload": false,
+        })
     );
 }
 

@@ -49,6 +49,8 @@ pub fn version(content: &Content, file_roots: &[PathBuf]) -> Result<VersionManif
         sources: sources.collect::<Result<_, _>>()?,
         pool: content.class.metadata.name.clone().unwrap_or_default(),
         policy: policy(&content.class.spec.source_policy, file_roots, &class_object(&content.class))?,
+        // Of the Dataset as it is now, not of the version: it is no part of what the data is.
+        preload: content.dataset.spec.preload,
     })
 }
 

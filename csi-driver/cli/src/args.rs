@@ -39,6 +39,9 @@ pub struct MountArgs {
     /// Most that the cache takes, such as 500G or 1Ti; without it, all but a tenth of the filesystem.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub cache_size: Option<u64>,
+    /// Fill the cache with everything in the background, behind what is being read; as far as it fits.
+    #[arg(long)]
+    pub preload: bool,
     /// How to reach the sources.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -131,6 +134,7 @@ mod tests {
         assert_eq!(args.mount_point, PathBuf::from("/mnt"));
         assert_eq!((args.cache_size, args.cache), (Some(10_000_000_000), PathBuf::from("/tmp/x")));
         assert_eq!(args.source.exclude, ["*.tmp", "x"]);
+        assert!(!args.preload && mount("granary mount s3://a/ /mnt --preload").preload);
     }
 
     #[test]

@@ -107,6 +107,7 @@ fn manifest(args: &MountArgs, configs: &[SourceConfig], indexed: &Indexed) -> Ve
         sources: configs.to_vec(),
         pool: POOL.to_owned(),
         policy: SourcePolicy::unrestricted(),
+        preload: args.preload,
     }
 }
 

@@ -34,6 +34,10 @@ pub struct VersionManifest {
     pub pool: String,
     /// What the sources may use of this machine.
     pub policy: SourcePolicy,
+    /// Whether everything is filled in the background, below demand, while the version is mounted. A record without it is of an older
+    /// release, and means no.
+    #[serde(default)]
+    pub preload: bool,
 }
 
 impl VersionManifest {

@@ -55,6 +55,16 @@ fn a_version_as_it_was_recorded() {
 }
 
 #[test]
+fn preload_is_the_datasets_and_no_part_of_the_version() {
+    let mut content = content();
+    let before = manifest::version(&content, &[]).unwrap();
+    content.dataset.spec.preload = true;
+    let after = manifest::version(&content, &[]).unwrap();
+    assert!(!before.preload && after.preload);
+    assert_eq!(granary_serve::VersionManifest { preload: false, ..after }, before);
+}
+
+#[test]
 fn identities_follow_the_dataset() {
     let mut content = Content { dataset: with_secret(dataset()), ..content() };
     let identity = |content: &Content| manifest::version(content, &[]).map(|manifest| manifest.sources[0].identity);

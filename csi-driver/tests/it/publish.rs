@@ -27,6 +27,18 @@ async fn a_pod_gets_the_version_that_is_current_when_it_starts() {
 }
 
 #[tokio::test]
+async fn whether_all_is_filled_is_the_datasets_word_when_the_pod_starts() {
+    let driver = Driver::start().await;
+    driver.publish(driver.request("a")).await.unwrap();
+    // No new version: the object that is mounted is the same.
+    driver.cluster.change(|objects| objects.datasets[0].spec.preload = true);
+    driver.publish(driver.request("b")).await.unwrap();
+    let preload = |pod| driver.mounter.change(|mounts| mounts.published[&driver.target(pod)].dataset.spec.preload);
+    assert_eq!((preload("a"), preload("b")), (false, true));
+    assert_eq!(driver.mounter.version_at(&driver.target("a")), driver.mounter.version_at(&driver.target("b")));
+}
+
+#[tokio::test]
 async fn a_fixed_version_by_name_or_digest() {
     let driver = Driver::start().await;
     driver.publish(driver.request_with("a", &[("version", &imagenet(1))])).await.unwrap();

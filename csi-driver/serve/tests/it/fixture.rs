@@ -118,6 +118,7 @@ impl Fixture {
             sources: vec![config],
             pool: "local".into(),
             policy,
+            preload: false,
         }
     }
 
