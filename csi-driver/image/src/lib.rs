@@ -8,6 +8,7 @@ mod erofs;
 mod extents;
 mod mapped;
 mod object;
+mod parts;
 
 pub use digest::{Digest, DigestError};
 pub use erofs::{
@@ -15,6 +16,7 @@ pub use erofs::{
 };
 pub use extents::{Extent, ExtentTable, Part, PinRef, TableBuilder, TableError, TableSummary};
 pub use object::{Object, Pin, PinKind, SourceId};
+pub use parts::{PartRanges, parts_of};
 
 /// Alignment of every extent in a blob, and the block size of the EROFS images, in bytes.
 pub const BLOCK_BYTES: u64 = 4096;

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, ops::Deref, path::Path};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 /// The content of a table or an image: mapped from a file, or held in memory.
 pub(crate) enum Mapped {
@@ -20,6 +20,14 @@ impl Mapped {
         // SAFETY: the artifacts lie in directories that only root may write, under names made of their digests, and are
         // replaced by rename only; nobody changes or truncates one in place.
         unsafe { Mmap::map(&file) }.map(Self::File)
+    }
+
+    /// Gives back the memory of what was read: it is mapped again when it is needed. Nothing is lost if that fails.
+    pub(crate) fn release_pages(&self) {
+        if let Self::File(map) = self {
+            // SAFETY: a shared mapping of a file that nobody writes reads the same bytes afterwards.
+            let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        }
     }
 }
 

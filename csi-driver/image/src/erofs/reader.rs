@@ -4,7 +4,7 @@ use super::{
     ImageError, is_file_path,
     layout::{BLOCK, DIRENT_BYTES, Dirent, Inode, Kind, NO_BLOCK, ROOT_NID, SLOT_BYTES, Superblock},
 };
-use crate::{BLOCK_BYTES, ExtentTable, mapped::Mapped};
+use crate::{BLOCK_BYTES, ExtentTable, mapped::Mapped, parts::FOREIGN_FILE};
 
 /// A file of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +66,20 @@ impl ImageReader {
         if self.blob_bytes() > table.blob_bytes() {
             return Err(ImageError::Damaged("its blob is longer than the extent table's"));
         }
+        let mut next = 0;
         for file in self.files() {
             let file = file?;
             let Some(offset) = file.blob_offset else { continue };
-            if table.at(offset).is_none_or(|extent| (extent.offset, extent.size) != (offset, file.size)) {
-                return Err(ImageError::Damaged("a file is no object of the extent table"));
+            if table.object_at(&mut next, offset).is_none_or(|object| object.size != file.size) {
+                return Err(FOREIGN_FILE);
             }
         }
         Ok(())
+    }
+
+    /// Gives back the memory of what was read of a mapped image; it is read again when it is needed.
+    pub fn release_pages(&self) {
+        self.bytes.release_pages();
     }
 
     fn checked(bytes: Mapped) -> Result<Self, ImageError> {

@@ -1,4 +1,4 @@
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, ops::Range, path::Path, sync::Arc};
 
 use super::{
     TableError,
@@ -61,6 +61,12 @@ pub struct Part {
     pub blob_offset: u64,
     /// Length in bytes. An object's last part may be shorter than the others, and zeros follow it up to the next block.
     pub len: u32,
+}
+
+/// Where one object lies, without its names.
+pub(crate) struct ObjectPlace {
+    pub(crate) size: u64,
+    pub(crate) parts: Range<u64>,
 }
 
 /// A validated table, read in place. Clones share it.
@@ -147,6 +153,25 @@ impl ExtentTable {
     /// The extent whose block-rounded range holds the blob's byte `offset`; `None` at and beyond the blob's end.
     pub fn at(&self, offset: u64) -> Option<Extent<'_>> {
         (offset < self.blob_bytes()).then(|| self.extent(self.last_where(|record| record.offset() <= offset)))
+    }
+
+    /// The object that begins at `offset`. `next` is the index that is tried first, and then the one after the object's:
+    /// who asks in the table's order needs no search.
+    pub(crate) fn object_at(&self, next: &mut u32, offset: u64) -> Option<ObjectPlace> {
+        if offset >= self.blob_bytes() {
+            return None;
+        }
+        let is_next = *next < self.len() && self.record(*next).offset() == offset;
+        let index = if is_next { *next } else { self.last_where(|record| record.offset() <= offset) };
+        let record = self.record(index);
+        *next = index + 1;
+        let parts = record.first_part..record.first_part + record.parts();
+        (record.offset() == offset).then_some(ObjectPlace { size: record.size, parts })
+    }
+
+    /// Gives back the memory of what was read of a mapped table; it is read again when it is needed.
+    pub fn release_pages(&self) {
+        self.inner.bytes.release_pages();
     }
 
     /// The part of this number, which must be below [`part_count`](Self::part_count): panics otherwise.
