@@ -11,14 +11,20 @@ use crate::error::PoolError;
 
 const FORMAT_NAME: &str = "granary-cache";
 const FORMAT: u32 = 1;
+/// The sparse file of a blob.
+pub(crate) const DATA_FILE: &str = "data";
 /// What a blob's directory holds, and nothing else.
-pub(crate) const BLOB_FILES: [&str; 4] = ["data", "parts", "meta.json", "meta.json.new"];
+pub(crate) const BLOB_FILES: [&str; 4] = [DATA_FILE, "parts", "meta.json", "meta.json.new"];
+/// There as long as no process has opened the pool since one left it in order.
+const CLEAN_FILE: &str = "clean";
 /// Made by `mkfs` at the root of a new filesystem.
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// A pool's directory. The lock lasts as long as this.
 pub(crate) struct Layout {
     pub(crate) dir: PathBuf,
+    /// The last process that had it made everything durable and left in order: what the maps say needs no check.
+    pub(crate) was_clean: bool,
     _lock: File,
 }
 
@@ -58,7 +64,22 @@ impl Layout {
         make_dir(&blobs).map_err(|e| fail("create", &blobs, e))?;
         private(&blobs)?;
         check_holes(dir, &format)?;
-        Ok(Self { dir: dir.to_path_buf(), _lock: lock })
+        let clean = dir.join(CLEAN_FILE);
+        let was_clean = match fs::remove_file(&clean) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            removed => {
+                // Before anything changes: a crash from now on must not find it.
+                removed.and_then(|()| sync_dir(dir)).map_err(|e| fail("remove", &clean, e))?;
+                true
+            }
+        };
+        Ok(Self { dir: dir.to_path_buf(), was_clean, _lock: lock })
+    }
+
+    /// Says durably that everything is in order.
+    pub(crate) fn mark_clean(&self) -> io::Result<()> {
+        open_private(&self.dir.join(CLEAN_FILE))?.sync_all()?;
+        sync_dir(&self.dir)
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {
@@ -81,6 +102,10 @@ impl Layout {
         private(&dir)?;
         Ok(dir)
     }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// Opens a file of ours for reading and writing, made private where it is missing; a link in its place is an error.
@@ -245,6 +270,19 @@ mod tests {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
         Layout::open(&dir).expect("open again");
         assert_eq!(fs::metadata(&dir).expect("metadata").mode() & 0o7777, 0o700);
+    }
+
+    #[test]
+    fn the_mark_of_an_orderly_end_is_good_for_one_start() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let layout = Layout::open(root.path()).expect("open");
+        assert!(!layout.was_clean);
+        layout.mark_clean().expect("mark");
+        drop(layout);
+        let layout = Layout::open(root.path()).expect("open");
+        assert!(layout.was_clean);
+        drop(layout);
+        assert!(!Layout::open(root.path()).expect("open").was_clean);
     }
 
     #[test]

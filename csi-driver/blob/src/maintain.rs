@@ -59,7 +59,7 @@ pub(crate) async fn flush(pool: &Arc<Pool>) {
     }
 }
 
-fn flush_store(pool: &Pool, store: &Store) {
+pub(crate) fn flush_store(pool: &Pool, store: &Store) {
     if let Err((error, dropped)) = store.flush() {
         tracing::warn!(blob = store.id, %error, dropped, "cannot make cached parts durable");
         pool.freed(dropped);

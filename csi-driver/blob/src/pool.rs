@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use granary_image::{BLOCK_BYTES, ExtentTable};
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::blob::Blob;
 use crate::budget::{self, Budget, PoolConfig, PoolUsage, SpaceProbe, filesystem_space};
 use crate::error::PoolError;
+use crate::hold::{Claim, PartsHold};
 use crate::layout::Layout;
 use crate::maintain;
 use crate::origin::Origin;
@@ -40,6 +41,9 @@ pub struct BlobUsage {
     pub cached_bytes: u64,
 }
 
+/// See [`Pool::set_give_back`].
+type GiveBack = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// One cache directory with its limits.
 ///
 /// Its background work (making parts durable, keeping the limits when others fill the disk) lasts as long as it does.
@@ -59,6 +63,7 @@ pub struct Pool {
     pub(crate) hurry: Arc<Notify>,
     pub(crate) fetches: Semaphore,
     pub(crate) buffers: Arc<Semaphore>,
+    give_back: OnceLock<GiveBack>,
 }
 
 struct Slot {
@@ -72,22 +77,47 @@ impl Pool {
     /// # Panics
     /// Outside of a tokio runtime, where its background work goes on.
     pub fn open(config: PoolConfig) -> Result<Arc<Pool>, PoolError> {
-        let layout = Layout::open(&config.dir)?;
-        let dir = File::open(&config.dir).map_err(|e| PoolError::io("open", &config.dir, &config.dir, e))?;
-        Self::open_with(config, layout, Box::new(move || filesystem_space(&dir)))
+        Ok(Self::open_claimed(config, &[])?.0)
     }
 
+    /// As [`Self::open`], where the kernel may go on reading what an earlier process gave it: nothing that `claims` name is
+    /// ever freed below it. It is held from the start, by one hold for each claim; where the map does not know all of it,
+    /// there is none, and the blob begins anew in other files, while the old ones stay as they are for those who have them.
+    pub fn open_claimed(
+        config: PoolConfig,
+        claims: &[Claim],
+    ) -> Result<(Arc<Pool>, Vec<Option<PartsHold>>), PoolError> {
+        let layout = Layout::open(&config.dir)?;
+        let dir = File::open(&config.dir).map_err(|e| PoolError::io("open", &config.dir, &config.dir, e))?;
+        Self::open_at(config, layout, Box::new(move || filesystem_space(&dir)), claims)
+    }
+
+    #[cfg(test)]
     pub(crate) fn open_with(config: PoolConfig, layout: Layout, probe: SpaceProbe) -> Result<Arc<Pool>, PoolError> {
+        Ok(Self::open_at(config, layout, probe, &[])?.0)
+    }
+
+    fn open_at(
+        config: PoolConfig,
+        layout: Layout,
+        probe: SpaceProbe,
+        claims: &[Claim],
+    ) -> Result<(Arc<Pool>, Vec<Option<PartsHold>>), PoolError> {
         let fail = |action, path: &Path, e| PoolError::io(action, &config.dir, path, e);
         let budget = Arc::new(Budget::new(&config, probe));
         let space = budget.space().map_err(|e| fail("ask for the free space of", &config.dir, e))?;
         budget::check(&config, space)?;
         let mut slots = HashMap::new();
+        let mut holds: Vec<_> = claims.iter().map(|_| None).collect();
         for id in layout.blob_ids()? {
             let dir = layout.blob_dir(&id)?;
-            let store = Store::open(&dir, &id).map_err(|e| fail("open", &dir, e))?;
+            let claimed = |claim: &&Claim| claim.blob_id == id;
+            let own: Vec<_> = claims.iter().filter(claimed).collect();
+            let (store, own) = open_store(&dir, &id, layout.was_clean, &own).map_err(|e| fail("open", &dir, e))?;
             budget.add(store.cached_bytes() + BLOB_OVERHEAD);
-            slots.insert(id, Slot { store: Arc::new(store), open: Weak::new() });
+            slots.insert(id.clone(), Slot { store, open: Weak::new() });
+            let places = holds.iter_mut().zip(claims).filter(|(_, claim)| claim.blob_id == id).map(|(place, _)| place);
+            places.zip(own).for_each(|(place, hold)| *place = Some(hold));
         }
         let pool = Arc::new(Pool {
             layout,
@@ -100,12 +130,25 @@ impl Pool {
             hurry: Arc::default(),
             fetches: Semaphore::new(FETCHES),
             buffers: Arc::new(Semaphore::new((BUFFER_BYTES / BLOCK_BYTES) as usize)),
+            give_back: OnceLock::new(),
         });
         if pool.usage().used_bytes == 0 && pool.usage().free_bytes == 0 {
             tracing::warn!(dir = %config.dir.display(), "no room for the cache above the free-space floor: reads go uncached");
         }
         maintain::start(&pool);
-        Ok(pool)
+        Ok((pool, holds))
+    }
+
+    /// Has `give_back` asked when room is needed that nobody's parts but held ones have. It drops a hold, once nobody reads
+    /// by it any more, and says whether it did. It may block; a later call of this changes nothing.
+    pub fn set_give_back(&self, give_back: impl Fn() -> bool + Send + Sync + 'static) {
+        // A second one would be the first one's twin.
+        let _ = self.give_back.set(Box::new(give_back));
+    }
+
+    /// Whether somebody gave a hold back.
+    pub(crate) fn give_back(&self) -> bool {
+        self.give_back.get().is_some_and(|give_back| give_back())
     }
 
     /// Sets new limits. What is too much by them is evicted soon. The directory stays: another one is an error.
@@ -146,7 +189,7 @@ impl Pool {
         let store = match slots.get(&id) {
             Some(slot) => self.reopen(slot.store.clone(), &table)?,
             None => {
-                let store = Store::open(&dir, &id).map_err(|e| self.io("create", &dir, e))?;
+                let (store, _) = Store::open(&dir, &id, false).map_err(|e| self.io("create", &dir, e))?;
                 self.budget.add(BLOB_OVERHEAD);
                 Arc::new(store)
             }
@@ -223,6 +266,19 @@ impl Pool {
         maintain::flush(self).await;
     }
 
+    /// Makes everything durable, and lets the next process trust what it finds. To be called at an orderly end.
+    pub async fn close(self: &Arc<Self>) {
+        self.flush().await;
+        if self.stores().iter().any(|store| store.dirty_bytes() > 0) {
+            return;
+        }
+        let pool = self.clone();
+        let marked = maintain::blocking(move || pool.layout.mark_clean()).await;
+        if let Some(Err(error)) = marked {
+            tracing::warn!(dir = %self.layout.dir.display(), %error, "the next start will check what the cache has");
+        }
+    }
+
     pub(crate) fn stores(&self) -> Vec<Arc<Store>> {
         self.slots.lock().values().map(|slot| slot.store.clone()).collect()
     }
@@ -252,4 +308,19 @@ impl Pool {
     pub(crate) fn tick(&self) -> u32 {
         self.clock.fetch_add(1, Relaxed)
     }
+}
+
+/// Opens a blob's files, and holds what is claimed of it before anything is freed.
+fn open_store(dir: &Path, id: &str, trusted: bool, claims: &[&Claim]) -> io::Result<(Arc<Store>, Vec<PartsHold>)> {
+    let (store, unknown) = Store::open(dir, id, trusted)?;
+    let store = Arc::new(store);
+    if let Some(holds) = store.claimed(claims) {
+        store.free(&unknown)?;
+        return Ok((store, holds));
+    }
+    tracing::warn!(
+        blob = id,
+        "somebody reads parts that are not in the map: leaving the files to them, and starting anew"
+    );
+    Ok((Arc::new(Store::create(dir, id)?), Vec::new()))
 }

@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
+use crate::hold::Unready;
+
 /// Readers that hold the part now.
 const READERS: u32 = (1 << 18) - 1;
 /// Blocks that the part takes, 0 while absent.
@@ -65,6 +67,32 @@ impl PartState {
         pinned
     }
 
+    /// As [`Self::pin`], for who reads the file itself and needs the part to survive a crash. Gives its blocks.
+    pub(crate) fn hold(&self) -> Result<u32, Unready> {
+        self.hold_if(PRESENT | VERIFIED | DURABLE)
+    }
+
+    /// As [`Self::hold`], also if the part was not checked.
+    pub(crate) fn hold_loaded(&self) -> Result<u32, Unready> {
+        self.hold_if(PRESENT | DURABLE)
+    }
+
+    fn hold_if(&self, flags: u32) -> Result<u32, Unready> {
+        let held = self.change(|w| (w & (BUSY | flags) == flags && w & READERS < READERS).then_some(w + 1));
+        if held { Ok(self.blocks()) } else { Err(self.unready().unwrap_or(Unready::Absent)) }
+    }
+
+    /// Why [`Self::hold`] would fail.
+    pub(crate) fn unready(&self) -> Option<Unready> {
+        let word = self.word.load(Acquire);
+        match (word & (BUSY | PRESENT) == PRESENT, word & VERIFIED != 0, word & DURABLE != 0) {
+            (false, ..) => Some(Unready::Absent),
+            (true, false, _) => Some(Unready::Unverified),
+            (true, true, false) => Some(Unready::NotDurable),
+            (true, true, true) => None,
+        }
+    }
+
     /// Gives a hold back.
     pub(crate) fn unpin(&self) {
         self.word.fetch_sub(1, Release);
@@ -87,10 +115,11 @@ impl PartState {
         self.word.store(0, Release);
     }
 
-    /// The map on the disk has the part.
-    pub(crate) fn loaded(&self, blocks: u32, crc: u32) {
+    /// The map on the disk has the part; `trusted` if its bytes need no check.
+    pub(crate) fn loaded(&self, blocks: u32, crc: u32, trusted: bool) {
         self.crc.store(crc, Relaxed);
-        self.word.store(PRESENT | DURABLE | blocks << BLOCKS_SHIFT, Release);
+        let verified = if trusted { VERIFIED } else { 0 };
+        self.word.store(PRESENT | DURABLE | verified | blocks << BLOCKS_SHIFT, Release);
     }
 
     /// The part's bytes match their checksum.
@@ -199,7 +228,7 @@ mod tests {
     fn numbers_and_places_agree() {
         let states = PartStates::new();
         for number in [0, 1, 1023, 1024, 1025, 2047, 2048, 5000, 100_000] {
-            states.get(number).loaded(7, number as u32);
+            states.get(number).loaded(7, number as u32, false);
         }
         let found: Vec<_> = states.iter().filter(|(_, p)| p.blocks() == 7).map(|(n, p)| (n, p.crc())).collect();
         assert_eq!(found, [0, 1, 1023, 1024, 1025, 2047, 2048, 5000, 100_000].map(|n| (n, n as u32)));
@@ -239,10 +268,34 @@ mod tests {
     #[test]
     fn loaded_parts_are_checked_before_they_are_read() {
         let part = PartState::default();
-        part.loaded(3, 9);
+        part.loaded(3, 9, false);
         assert_eq!(part.presence(), Presence::Unverified);
         assert!(!part.pin(1));
         part.verified();
         assert!(part.pin(1) && part.is_durable());
+        part.loaded(3, 9, true);
+        assert!(part.pin(1) && part.is_durable());
+    }
+
+    #[test]
+    fn only_checked_and_durable_parts_are_held() {
+        let part = PartState::default();
+        assert_eq!((part.hold(), part.hold_loaded()), (Err(Unready::Absent), Err(Unready::Absent)));
+        assert!(part.begin_fill());
+        assert_eq!(part.hold(), Err(Unready::Absent));
+        part.filled(2, 5, 1);
+        part.unpin();
+        assert_eq!((part.hold(), part.hold_loaded()), (Err(Unready::NotDurable), Err(Unready::NotDurable)));
+        assert!(part.begin_sync());
+        part.synced();
+        assert_eq!(part.hold(), Ok(2));
+        assert!(!part.begin_evict() && part.evictable(9).is_none());
+        part.unpin();
+        part.doubted();
+        assert_eq!(part.hold(), Err(Unready::Unverified));
+        assert_eq!(part.hold_loaded(), Ok(2));
+        part.unpin();
+        assert!(part.begin_evict());
+        assert_eq!((part.hold(), part.hold_loaded()), (Err(Unready::Absent), Err(Unready::Absent)));
     }
 }

@@ -44,7 +44,10 @@ impl Pool {
         let work = move || {
             let stores = pool.stores();
             let _one = pool.evictor.lock();
-            let freed = evict(&stores, pool.tick(), bytes);
+            let mut freed = evict(&stores, pool.tick(), bytes);
+            while freed < bytes && pool.give_back() {
+                freed += evict(&stores, pool.tick(), bytes - freed);
+            }
             pool.freed(freed);
             freed
         };

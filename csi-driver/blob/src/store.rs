@@ -4,6 +4,7 @@ mod durable;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use arc_swap::{ArcSwapOption, Guard};
 use granary_image::{BLOCK_BYTES, ExtentTable, Part};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use crate::layout::{discard_blob, open_private, punch};
+use crate::layout::{DATA_FILE, discard_blob, open_private, punch};
 use crate::parts_map::{Entry, MapError, PartsMap};
 use crate::presence::{PartState, PartStates};
 
@@ -42,6 +44,8 @@ pub(crate) struct Store {
     /// Parts that are present but not in the map.
     dirty: Mutex<Vec<u64>>,
     dirty_bytes: AtomicU64,
+    /// Counts flushes that made something durable.
+    pub(crate) durable: watch::Sender<u64>,
     flushing: Mutex<()>,
     extending: Mutex<()>,
     table: ArcSwapOption<ExtentTable>,
@@ -49,28 +53,30 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens what `dir` has of the blob; what is damaged or of another format is discarded.
-    pub(crate) fn open(dir: &Path, id: &str) -> io::Result<Self> {
+    /// Opens what `dir` has of the blob; what is damaged or of another format is discarded. What is `trusted` needs no check
+    /// before it is read. Gives the ranges of which the map says nothing, too: [`Self::free`] frees them.
+    pub(crate) fn open(dir: &Path, id: &str, trusted: bool) -> io::Result<(Self, Vec<Range<u64>>)> {
+        let create = || Ok((Self::create(dir, id)?, Vec::new()));
         if !dir.join("parts").try_exists()? {
-            return Self::create(dir, id);
+            return create();
         }
-        match Self::load(dir, id) {
-            Ok(store) => Ok(store),
+        match Self::load(dir, id, trusted) {
+            Ok(found) => Ok(found),
             Err(MapError::Io(e)) => Err(e),
             Err(why) => {
                 tracing::warn!(blob = id, %why, "the parts file is of no use: discarding what the cache has of the blob");
-                Self::create(dir, id)
+                create()
             }
         }
     }
 
-    /// Discards what `dir` has of the blob.
+    /// Discards what `dir` has of the blob. Whoever reads the old data file goes on doing so: it is unlinked as it is.
     pub(crate) fn create(dir: &Path, id: &str) -> io::Result<Self> {
         discard_blob(dir)?;
         fs::create_dir_all(dir)?;
         rustix::fs::chmod(dir, rustix::fs::Mode::RWXU)?;
         let map = PartsMap::create(open_private(&dir.join("parts"))?, id)?;
-        Ok(Self::new(dir, id, open_private(&dir.join("data"))?, map))
+        Ok(Self::new(dir, id, open_private(&dir.join(DATA_FILE))?, map))
     }
 
     fn new(dir: &Path, id: &str, data: File, map: PartsMap) -> Self {
@@ -83,6 +89,7 @@ impl Store {
             cached: AtomicU64::new(0),
             dirty: Mutex::default(),
             dirty_bytes: AtomicU64::new(0),
+            durable: watch::Sender::default(),
             flushing: Mutex::default(),
             extending: Mutex::default(),
             table: ArcSwapOption::empty(),
@@ -90,11 +97,11 @@ impl Store {
         }
     }
 
-    fn load(dir: &Path, id: &str) -> Result<Self, MapError> {
+    fn load(dir: &Path, id: &str, trusted: bool) -> Result<(Self, Vec<Range<u64>>), MapError> {
         let store = Self::new(
             dir,
             id,
-            open_private(&dir.join("data"))?,
+            open_private(&dir.join(DATA_FILE))?,
             PartsMap::open(open_private(&dir.join("parts"))?, id)?,
         );
         let data_bytes = store.data.metadata()?.len();
@@ -115,25 +122,22 @@ impl Store {
         if found.windows(2).any(|w| w[0].1.offset() + blocks_bytes(w[0].1.blocks()) > w[1].1.offset()) {
             return Err(MapError::Damaged);
         }
-        store.punch_between(&found, data_bytes)?;
-        for (part, entry) in found {
-            store.parts.get(part).loaded(entry.blocks(), entry.crc);
+        for (part, entry) in &found {
+            store.parts.get(*part).loaded(entry.blocks(), entry.crc, trusted);
             store.cached.fetch_add(blocks_bytes(entry.blocks()), Relaxed);
         }
-        Ok(store)
+        Ok((store, between(&found, data_bytes)))
     }
 
-    /// Frees what was written but never came into the map: it cannot be trusted, and must not be uncounted.
-    fn punch_between(&self, found: &[(u64, Entry)], data_bytes: u64) -> io::Result<()> {
-        let ends = found.iter().map(|(_, e)| e.offset() + blocks_bytes(e.blocks()));
-        let starts = found.iter().map(|(_, e)| e.offset()).chain([data_bytes]);
-        for (start, end) in [0].into_iter().chain(ends).zip(starts) {
-            let data = match rustix::fs::seek(&self.data, rustix::fs::SeekFrom::Data(start)) {
+    /// Frees ranges that were written but never came into the map: they cannot be trusted, and must not be uncounted.
+    pub(crate) fn free(&self, unknown: &[Range<u64>]) -> io::Result<()> {
+        for range in unknown {
+            let data = match rustix::fs::seek(&self.data, rustix::fs::SeekFrom::Data(range.start)) {
                 Err(rustix::io::Errno::NXIO) => return Ok(()),
                 other => other?,
             };
-            if data < end {
-                punch(&self.data, start, end - start)?;
+            if data < range.end {
+                punch(&self.data, range.start, range.end - range.start)?;
             }
         }
         Ok(())
@@ -145,10 +149,10 @@ impl Store {
 
     /// Whether the parts file and `table` say the same of where parts from number `first` on lie.
     pub(crate) fn agrees(&self, table: &ExtentTable, first: u64) -> io::Result<bool> {
-        let mut agrees = true;
+        let (mut agrees, mut extent) = (true, 0);
         self.map.lock().load(|number, entry| {
             if (first..table.part_count()).contains(&number) {
-                let part = table.part(number);
+                let part = table.part_near(&mut extent, number);
                 agrees &= part.blob_offset == entry.offset() && part.len == entry.len;
             }
         })?;
@@ -171,8 +175,10 @@ impl Store {
         if !self.agrees(&table, current.map_or(0, |t| t.part_count()))? {
             return Ok(None);
         }
-        if self.data.metadata()?.len() < table.blob_bytes() {
-            self.data.set_len(table.blob_bytes())?;
+        // Loop devices, which may be bound to it, are never empty, though a dataset can be.
+        let bytes = table.blob_bytes().max(BLOCK_BYTES);
+        if self.data.metadata()?.len() < bytes {
+            self.data.set_len(bytes)?;
         }
         self.table.store(Some(Arc::new(table)));
         Ok(Some(true))
@@ -234,6 +240,13 @@ impl Store {
         }
         crc == self.state(part).crc()
     }
+}
+
+/// The ranges of the data file before, between and after what was found.
+fn between(found: &[(u64, Entry)], data_bytes: u64) -> Vec<Range<u64>> {
+    let ends = found.iter().map(|(_, e)| e.offset() + blocks_bytes(e.blocks()));
+    let starts = found.iter().map(|(_, e)| e.offset()).chain([data_bytes]);
+    [0].into_iter().chain(ends).zip(starts).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
 }
 
 fn blocks_bytes(blocks: u32) -> u64 {

@@ -75,6 +75,12 @@ fn parts_are_found_by_number_and_by_offset() {
     assert_eq!(table.part(0), at(0, 0, 0, 0, 1));
     assert_eq!(table.part(1), at(1, 1, 0, 4096, PART_BYTES as u32));
     assert_eq!(table.part(3), last);
+    for numbers in [[0, 1, 2, 3], [3, 0, 2, 1]] {
+        let mut extent = 0;
+        for number in numbers {
+            assert_eq!(table.part_near(&mut extent, number), table.part(number));
+        }
+    }
     assert_eq!(table.part_at(4095), Some(table.part(0)), "zeros after an object belong to its last part's range");
     assert_eq!(table.part_at(4096 + PART_BYTES - 1), Some(table.part(1)));
     assert_eq!(table.part_at(4096 + PART_BYTES), Some(table.part(2)));

@@ -25,7 +25,10 @@ impl Store {
             return Err((e, self.drop_unsynced(parts)));
         }
         match self.write_entries(&parts) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.durable.send_modify(|flushes| *flushes += 1);
+                Ok(())
+            }
             Err(e) => {
                 self.dirty.lock().extend(parts);
                 Err((e, 0))

@@ -181,6 +181,25 @@ impl ExtentTable {
         part_of(index, &self.record(index), number)
     }
 
+    /// As [`part`](Self::part), without a search for who asks in ascending order: `extent` is the index that was found last.
+    pub fn part_near(&self, extent: &mut u32, number: u64) -> Part {
+        let has = |index: &u32| {
+            let first = self.record(*index).first_part;
+            (first..first + self.record(*index).parts()).contains(&number)
+        };
+        match (*extent..self.len()).take(2).find(has) {
+            Some(index) => {
+                *extent = index;
+                part_of(index, &self.record(index), number)
+            }
+            None => {
+                let part = self.part(number);
+                *extent = part.extent;
+                part
+            }
+        }
+    }
+
     /// The part that the blob's byte `offset` lies in, or, for one of the zeros that follow an object up to the next
     /// block, the part that it follows. `None` at and beyond the blob's end.
     pub fn part_at(&self, offset: u64) -> Option<Part> {
