@@ -5,12 +5,16 @@
 //! are absent are fetched once however many readers wait for them, checked, written to the sparse file and served from the
 //! page cache. The least recently used parts of all blobs of the pool make room; when nothing can, a part is served from a
 //! bounded buffer and dropped.
+mod ahead;
 mod blob;
+mod body;
 mod budget;
+mod climb;
 mod error;
 mod evict;
 mod fill;
 mod flight;
+mod gate;
 mod hold;
 mod layout;
 mod maintain;
@@ -18,13 +22,17 @@ mod origin;
 mod parts_map;
 mod pieces;
 mod pool;
+mod prefetch;
+mod preload;
 mod presence;
 mod room;
+mod scraps;
 mod sink;
 mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 #[cfg(test)]
 extern crate self as granary_blob;
@@ -35,5 +43,6 @@ pub use error::{PoolError, ReadError};
 pub use hold::{Claim, PartsHold, Unready};
 pub use origin::{Origin, OriginError, OriginErrorKind};
 pub use pool::{BlobUsage, Pool};
+pub use preload::Preload;
 pub use stats::{BlobStats, ReadErrorCount};
 pub use store::BlobTag;

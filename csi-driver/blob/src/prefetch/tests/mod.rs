@@ -1,0 +1,3 @@
+mod epochs;
+mod simulator;
+mod traces;
