@@ -5,6 +5,7 @@
 
 mod config;
 mod credentials;
+mod direct;
 mod error;
 mod file;
 mod glob;
@@ -14,6 +15,7 @@ mod policy;
 mod refusal;
 mod retry;
 mod s3;
+mod sigv4;
 mod source;
 mod transport;
 mod uri;

@@ -1,12 +1,13 @@
 //! Listing and reading through any HTTP service of OpenDAL.
 //!
 //! OpenDAL's service is used below its operator: the operator normalises paths (it trims spaces and joins slashes), and keys
-//! are literal here. A read's request is caught when OpenDAL has signed it, and sent by ourselves (see `transport`).
+//! are literal here. Reads are made by ourselves where we can (see `direct`). Else a read's request is caught when OpenDAL has
+//! signed it, and sent by ourselves (see `transport`).
 
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures::{Stream, stream};
+use futures::{FutureExt as _, Stream, stream};
 use granary_image::{Pin, PinKind};
 use http::{Request, Response};
 use opendal::{
@@ -16,7 +17,8 @@ use opendal::{
 };
 
 use crate::{
-    ByteStream, Listed, PinBy, SourceError, refusal::refusal, retry::patiently, transport::Transport, verify::Wanted,
+    ByteStream, Listed, PinBy, SourceError, direct::Direct, refusal::refusal, retry::patiently, transport::Transport,
+    verify::Wanted,
 };
 
 /// Largest answer to a request about many objects. A page of 1,000 keys of 1,024 bytes has under 2 MiB.
@@ -25,9 +27,11 @@ const MAX_ANSWER: usize = 32 << 20;
 const MAX_TEXT: usize = 16 << 10;
 
 /// A service with the keys that it signs with, and how its requests are sent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) service: Servicer,
+    /// Makes reads without the service, where that is possible.
+    pub(crate) direct: Option<Direct>,
     pub(crate) transport: Transport,
     /// For requests that get the machine's own credentials.
     pub(crate) machine: Option<Transport>,
@@ -36,7 +40,7 @@ pub(crate) struct Signed {
 impl Signed {
     /// All objects below `prefix`, page by page.
     pub(crate) fn list(
-        self,
+        self: Arc<Self>,
         prefix: String,
         pin_by: PinBy,
     ) -> impl Stream<Item = Result<Listed, SourceError>> + Send + 'static {
@@ -77,7 +81,7 @@ impl Signed {
     }
 
     /// The one object that the URI names.
-    pub(crate) async fn stat(self, key: &str, pin_by: PinBy) -> Result<Listed, SourceError> {
+    pub(crate) async fn stat(self: Arc<Self>, key: &str, pin_by: PinBy) -> Result<Listed, SourceError> {
         let context = self.context(None);
         let found = self.service.stat_dyn(&context, key, OpStat::from(StatOptions::default())).await;
         let metadata = found.map_err(|error| self.failure(error))?.into_metadata();
@@ -85,7 +89,27 @@ impl Signed {
     }
 
     /// Reads from the object at `path`; `wanted.key` is for messages.
-    pub(crate) async fn read(self, path: &str, wanted: Wanted) -> Result<ByteStream, SourceError> {
+    pub(crate) async fn read(&self, path: &str, wanted: Wanted) -> Result<ByteStream, SourceError> {
+        let direct =
+            self.direct.as_ref().map(|direct| direct.request(self.transport.uri(), path, &wanted)).transpose()?;
+        let request = match direct.flatten() {
+            Some(request) => request,
+            None => self.request(path, &wanted).await?,
+        };
+        wanted.fetch(&self.transport, request).await
+    }
+
+    /// What comes before the key in the URL of an object; for a service that signs nothing.
+    pub(crate) fn url_of_bucket(&self) -> Option<String> {
+        let pin = Pin { kind: PinKind::SizeOnly, value: String::new() };
+        let wanted = Wanted { key: String::new(), pin, size: 1, range: 0..1 };
+        // It is ready at once: without a signature there is nothing to wait for before the request is caught.
+        let request = self.request("k", &wanted).now_or_never()?.ok()?;
+        request.uri().to_string().strip_suffix('k').map(str::to_owned)
+    }
+
+    /// The request as OpenDAL makes it.
+    pub(crate) async fn request(&self, path: &str, wanted: &Wanted) -> Result<Request<Bytes>, SourceError> {
         let caught = Arc::new(Mutex::new(None));
         let context = self.context(Some(caught.clone()));
         let mut options = ReadOptions::default();
@@ -103,7 +127,7 @@ impl Signed {
         let Some(request) = request else {
             return Err(opened.err().unwrap_or_else(|| self.transport.unavailable("the service made no request")));
         };
-        wanted.fetch(&self.transport, request.map(|body: Buffer| body.to_bytes())).await
+        Ok(request.map(|body: Buffer| body.to_bytes()))
     }
 
     fn context(&self, caught: Option<Caught>) -> OperationContext {

@@ -1,16 +1,19 @@
-//! `s3://` sources. OpenDAL names the requests, signs them and parses listings; `object_store` sends them.
+//! `s3://` sources. OpenDAL names the service, makes listings and finds the machine's credentials; `direct` makes reads.
 
 use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use opendal::{Operator, raw::Servicer, services::S3};
-use reqsign_aws_v4::Credential;
+use reqsign_aws_v4::{Credential, DefaultCredentialProvider};
 use reqsign_core::{Context, ProvideCredential, ProvideCredentialChain};
 
 use crate::{
     Addressing, ByteStream, Credentials, Identity, Listed, SecretKeys, SourceConfig, SourceError, SourcePolicy,
     credentials::PerKeys,
+    direct::{Direct, Remembering, Signer},
     object_store::Signed,
+    sigv4::Signature,
     transport::{Redirects, Transport},
     uri::{Place, has_dot_segments},
     verify::Wanted,
@@ -29,7 +32,7 @@ pub(crate) struct S3Source {
     place: Place,
     credentials: Arc<dyn Credentials>,
     policy: Arc<SourcePolicy>,
-    signed: PerKeys<Signed>,
+    signed: PerKeys<Arc<Signed>>,
 }
 
 impl S3Source {
@@ -67,8 +70,8 @@ impl S3Source {
     }
 
     /// The service with the keys as they are now.
-    fn signed(&self) -> Result<Signed, SourceError> {
-        let make = |keys: &SecretKeys| signed(&self.config, &self.bucket, keys, &self.policy);
+    fn signed(&self) -> Result<Arc<Signed>, SourceError> {
+        let make = |keys: &SecretKeys| signed(&self.config, &self.bucket, keys, &self.policy).map(Arc::new);
         self.signed.get(self.credentials.current(), make)
     }
 }
@@ -107,31 +110,38 @@ fn signed(
         None if !bucket.contains('.') => Addressing::VirtualHost,
         _ => Addressing::Path,
     });
-    let builder = S3::default()
-        .bucket(bucket)
-        .endpoint(endpoint.unwrap_or(AWS))
-        .region(config.s3.region.as_deref().unwrap_or(DEFAULT_REGION));
-    let builder = match addressing {
-        Addressing::VirtualHost => builder.enable_virtual_host_style(),
-        Addressing::Path => builder,
+    let region = config.s3.region.as_deref().unwrap_or(DEFAULT_REGION);
+    let place = || {
+        let builder = S3::default().bucket(bucket).endpoint(endpoint.unwrap_or(AWS)).region(region);
+        match addressing {
+            Addressing::VirtualHost => builder.enable_virtual_host_style(),
+            Addressing::Path => builder,
+        }
     };
+    let unsigned = || place().disable_config_load().disable_ec2_metadata().skip_signature();
     // The machine's own rights are looked at for `Ambient` only.
-    let builder = match config.identity {
-        Identity::Ambient => builder,
-        Identity::Anonymous => builder.disable_config_load().disable_ec2_metadata().skip_signature(),
+    let (builder, signer) = match config.identity {
+        Identity::Ambient => {
+            let found = Arc::default();
+            let provider = DefaultCredentialProvider::new();
+            let provider = Remembering { provider, region: region.to_owned(), found: Arc::clone(&found) };
+            (place().credential_provider_chain(ProvideCredentialChain::new().push(provider)), Signer::Keys(found))
+        }
+        Identity::Anonymous => (unsigned(), Signer::Nobody),
         Identity::Secret => {
-            let keys = StaticKeys(aws_keys(config, keys)?);
-            builder
-                .disable_config_load()
-                .disable_ec2_metadata()
-                .credential_provider_chain(ProvideCredentialChain::new().push(keys))
+            let keys = aws_keys(config, keys)?;
+            let found = ArcSwapOption::from_pointee(Signature::new(region, keys.clone()));
+            let chain = ProvideCredentialChain::new().push(StaticKeys(keys));
+            let builder = place().disable_config_load().disable_ec2_metadata().credential_provider_chain(chain);
+            (builder, Signer::Keys(Arc::new(found)))
         }
     };
     // Only the kind: the text of an error could repeat a setting.
-    let service: Servicer = Operator::new(builder)
-        .map_err(|error| SourceError::invalid(uri, format!("the options of s3 make no sense ({})", error.kind())))?
-        .base_service()
-        .clone();
+    let service = |builder| {
+        let operator = Operator::new(builder)
+            .map_err(|error| SourceError::invalid(uri, format!("the options of s3 make no sense ({})", error.kind())));
+        Ok::<Servicer, SourceError>(operator?.base_service().clone())
+    };
     let name = config.name.as_deref();
     let transport = Transport::new(uri, keys, name, policy.clone(), Redirects::Refuse)?;
     // Credentials of the machine come from a metadata service, at an address that sources themselves may not use.
@@ -141,7 +151,15 @@ fn signed(
         }
         Identity::Secret | Identity::Anonymous => None,
     };
-    Ok(Signed { service, transport, machine })
+    // Directory buckets want a session, not only a signature.
+    let direct = if bucket.ends_with("--x-s3") {
+        None
+    } else {
+        let unsigned =
+            Signed { service: service(unsigned())?, direct: None, transport: transport.clone(), machine: None };
+        unsigned.url_of_bucket().map(|base| Direct::new(base, signer))
+    };
+    Ok(Signed { service: service(builder)?, direct, transport, machine })
 }
 
 fn aws_keys(config: &SourceConfig, keys: &SecretKeys) -> Result<Credential, SourceError> {
@@ -173,5 +191,79 @@ impl ProvideCredential for StaticKeys {
 
     async fn provide_credential(&self, _: &Context) -> reqsign_core::Result<Option<Credential>> {
         Ok(Some(self.0.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use granary_image::{Pin, PinKind};
+
+    use super::*;
+    use crate::{NoCredentials, S3Options, SharedCredentials};
+
+    fn source(endpoint: Option<&str>, bucket: &str, addressing: Option<Addressing>, secret: bool) -> S3Source {
+        let keys = [(KEY_ID, "AKID"), (SECRET_KEY, "secret"), (SESSION_TOKEN, "token")];
+        let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let config = SourceConfig {
+            uri: format!("s3://{bucket}/"),
+            identity: if secret { Identity::Secret } else { Identity::Anonymous },
+            s3: S3Options {
+                endpoint: endpoint.map(str::to_owned),
+                region: Some("eu-west-1".to_owned()),
+                addressing,
+                ..S3Options::default()
+            },
+            ..SourceConfig::default()
+        };
+        let credentials: Arc<dyn Credentials> =
+            if secret { Arc::new(SharedCredentials::new(keys)) } else { Arc::new(NoCredentials) };
+        let policy = Arc::new(SourcePolicy::default());
+        S3Source::open(&config, bucket.to_owned(), Place::Prefix(String::new()), credentials, policy).unwrap()
+    }
+
+    /// Both make the same request, but for how a key's characters are written in the URL.
+    #[tokio::test]
+    async fn a_read_is_what_opendal_would_send() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let pin = |kind, value: &str| Pin { kind, value: value.to_owned() };
+        for (endpoint, bucket, addressing, secret) in [
+            (None, "vision", None, true),
+            (None, "vi.sion", None, true),
+            (Some("https://S3.example.com:443/"), "vision", None, true),
+            (Some("http://store:9000"), "vision", None, false),
+            (Some("https://store.example.com"), "vision", Some(Addressing::VirtualHost), true),
+        ] {
+            let signed = source(endpoint, bucket, addressing, secret).signed().unwrap();
+            let direct = signed.direct.as_ref().unwrap();
+            for (key, pin) in [
+                ("a/b c+d/é~(1)!.jpg", pin(PinKind::ETag, "\"e\"")),
+                ("k", pin(PinKind::VersionId, "3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY+MTRCxf3vjVBH40Nr8X8gdRQBpUMLUo")),
+                ("k", pin(PinKind::SizeOnly, "")),
+            ] {
+                let wanted = Wanted { key: key.to_owned(), pin, size: 100, range: 10..20 };
+                // Signatures tell the second: ours is made between two of theirs that are the same.
+                let (ours, theirs) = loop {
+                    let before = signed.request(key, &wanted).await.unwrap();
+                    let ours = direct.request("s3://", key, &wanted).unwrap().unwrap();
+                    let after = signed.request(key, &wanted).await.unwrap();
+                    if before.headers() == after.headers() {
+                        break (ours, after);
+                    }
+                };
+                assert_eq!(ours.headers(), theirs.headers(), "{endpoint:?} {key}");
+                assert_eq!(ours.uri().authority(), theirs.uri().authority());
+                let decoded = |uri: &http::Uri| {
+                    percent_encoding::percent_decode_str(&uri.to_string()).decode_utf8().unwrap().into_owned()
+                };
+                assert_eq!(decoded(ours.uri()), decoded(theirs.uri()));
+            }
+        }
+    }
+
+    #[test]
+    fn directory_buckets_need_more_than_a_signature() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let source = source(None, "vision--euw1-az1--x-s3", Some(Addressing::VirtualHost), true);
+        assert!(source.signed().unwrap().direct.is_none());
     }
 }
