@@ -6,16 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use futures::StreamExt;
+use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use granary_image::{ExtentTable, Object, Part};
 use parking_lot::{Mutex, RwLock};
 
+use crate::ahead::Ahead;
+use crate::body::Body;
 use crate::error::{PoolError, ReadError};
 use crate::fill;
 use crate::flight::{Flight, Hold, Landed};
+use crate::gate::{Gate, Turn};
 use crate::origin::Origin;
 use crate::pieces::{Piece, pieces};
 use crate::pool::Pool;
+use crate::presence::Presence;
+use crate::scraps::Scraps;
 use crate::stats::{BlobStats, Counters, ReadErrorCount};
 use crate::store::Store;
 
@@ -25,13 +31,25 @@ pub struct Blob {
     pub(crate) store: Arc<Store>,
     origin: RwLock<Arc<dyn Origin>>,
     flights: Mutex<HashMap<u64, Arc<Flight>>>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) ahead: Ahead,
+    scraps: Scraps,
     pub(crate) counters: Counters,
 }
 
 impl Blob {
     /// `store` must have a table.
     pub(crate) fn new(pool: Arc<Pool>, store: Arc<Store>, origin: Arc<dyn Origin>) -> Self {
-        Self { pool, store, origin: RwLock::new(origin), flights: Mutex::default(), counters: Counters::default() }
+        Self {
+            pool,
+            store,
+            origin: RwLock::new(origin),
+            flights: Mutex::default(),
+            gate: Arc::default(),
+            ahead: Ahead::default(),
+            scraps: Scraps::default(),
+            counters: Counters::default(),
+        }
     }
 
     /// Length in bytes, by the longest extent table so far; a multiple of the block size.
@@ -68,11 +86,14 @@ impl Blob {
     }
 
     /// Fills `buf` with the bytes from `offset` and returns true if all their parts are present and were checked since the
-    /// blob was opened; otherwise returns false, and `buf` is undefined. Never waits for the origin. Allocates nothing.
-    pub fn read_cached(&self, offset: u64, buf: &mut [u8]) -> Result<bool, ReadError> {
+    /// blob was opened; otherwise returns false, and `buf` is undefined. Never waits for the origin.
+    ///
+    /// Every read of the kernel comes here first: from them is learned what to fetch ahead.
+    pub fn read_cached(self: &Arc<Self>, offset: u64, buf: &mut [u8]) -> Result<bool, ReadError> {
         let table = self.store.table();
         let table = table.as_ref().expect("an open blob has a table");
         check_range(table, offset, buf.len()).inspect_err(|e| self.counters.failed(e.reason()))?;
+        self.ahead.observe(self, table, offset, buf.len());
         let now = self.pool.tick();
         let len = buf.len();
         let mut held = 0;
@@ -86,6 +107,7 @@ impl Blob {
         complete &= !failed;
         let mut at = 0;
         let mut to_release = held;
+        let mut durable = true;
         for piece in pieces(table, offset, len) {
             buf[at + piece.data..at + piece.len()].fill(0);
             at += piece.len();
@@ -100,12 +122,27 @@ impl Blob {
             if failed {
                 state.doubted();
             }
+            if complete {
+                self.used(&piece.part);
+            }
+            durable &= state.is_durable();
             state.unpin();
         }
         if complete {
             self.counters.served(held as u64, len as u64);
+            if durable {
+                self.store.drop_pages(offset, len as u64);
+            }
         }
         Ok(complete)
+    }
+
+    /// A reader has bytes of the part.
+    fn used(&self, part: &Part) {
+        if self.store.state(part).used() {
+            self.counters.prefetch_used_bytes.fetch_add(u64::from(part.len), Relaxed);
+            self.ahead.useful(u64::from(part.len));
+        }
     }
 
     /// Fills `buf` with the bytes from `offset`, in full or with an error. Waits for the parts that are absent, which are
@@ -122,6 +159,7 @@ impl Blob {
         check_range(&table, offset, buf.len())?;
         let mut waits = FuturesUnordered::new();
         let mut to_start = Vec::new();
+        let is_random = self.ahead.looks_random();
         let mut rest = buf;
         for piece in pieces(&table, offset, rest.len()) {
             let (own, after) = rest.split_at_mut(piece.len());
@@ -131,11 +169,15 @@ impl Blob {
             if data.is_empty() || self.try_read(&piece, data) {
                 continue;
             }
+            if is_random && self.is_scrap(&piece) {
+                waits.push(Either::Left(self.read_scrap(piece, data)));
+                continue;
+            }
             let (flight, is_new) = self.board(&piece.part);
             if is_new {
                 to_start.push((piece.part, flight.clone()));
             }
-            waits.push(async move { self.copy(&piece, flight, data).await });
+            waits.push(Either::Right(self.copy(piece, flight, data)));
         }
         self.counters.misses.fetch_add(waits.len() as u64, Relaxed);
         fill::start(self, to_start);
@@ -155,6 +197,8 @@ impl Blob {
         let read = self.store.data.read_exact_at(data, piece.offset);
         if read.is_err() {
             state.doubted();
+        } else {
+            self.used(&piece.part);
         }
         state.unpin();
         self.counters.hits.fetch_add(u64::from(read.is_ok()), Relaxed);
@@ -162,7 +206,7 @@ impl Blob {
     }
 
     /// The part's flight, and whether it is new and must be started.
-    fn board(&self, part: &Part) -> (Arc<Flight>, bool) {
+    pub(crate) fn board(&self, part: &Part) -> (Arc<Flight>, bool) {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&part.number) {
             return (flight.clone(), false);
@@ -182,8 +226,35 @@ impl Blob {
         self.flights.lock().remove(&part.number);
     }
 
-    async fn copy(&self, piece: &Piece, flight: Arc<Flight>, data: &mut [u8]) -> Result<(), ReadError> {
-        match flight.wait().await? {
+    /// Whether only the bytes that are asked for should be fetched: a small share of a part that nobody fetches, in which
+    /// nobody has read for long.
+    fn is_scrap(&self, piece: &Piece) -> bool {
+        piece.data < piece.part.len as usize / 2
+            && self.store.state(&piece.part).presence() == Presence::Absent
+            && !self.flights.lock().contains_key(&piece.part.number)
+            && self.scraps.is_first(piece.part.number)
+    }
+
+    /// Reads past the cache.
+    async fn read_scrap(self: &Arc<Self>, piece: Piece, data: &mut [u8]) -> Result<(), ReadError> {
+        let mut place = self.gate.enter(Turn::Demand).await;
+        let start = piece.part.object_offset + (piece.offset - piece.part.blob_offset);
+        let mut body = Body::open(self, &piece.part, start..start + data.len() as u64).await?;
+        let mut at = 0;
+        while at < data.len() {
+            let chunk = body.next(data.len() - at).await?;
+            data[at..at + chunk.len()].copy_from_slice(&chunk);
+            at += chunk.len();
+        }
+        body.end().await?;
+        place.received(data.len() as u64);
+        Ok(())
+    }
+
+    async fn copy(&self, piece: Piece, flight: Arc<Flight>, data: &mut [u8]) -> Result<(), ReadError> {
+        let landed = flight.wait().await?;
+        self.used(&piece.part);
+        match landed {
             Landed::Buffered(buffer) => {
                 let start = (piece.offset - piece.part.blob_offset) as usize;
                 data.copy_from_slice(&buffer.bytes[start..start + data.len()]);

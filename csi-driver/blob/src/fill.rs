@@ -4,30 +4,56 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use granary_image::Part;
 
 use crate::blob::Blob;
+use crate::body::Body;
 use crate::error::ReadError;
 use crate::flight::{Flight, Hold, Landed};
-use crate::origin::{OriginError, OriginErrorKind};
+use crate::gate::{Place, Turn};
 use crate::presence::Presence;
 use crate::sink::Sink;
 
 /// Largest request made to an origin, in bytes. Parts are readable one by one as they arrive, so a large request costs no
 /// waiting; but one stream is one connection, and several are faster.
-const RUN_BYTES: u64 = 8 << 20;
+pub(crate) const RUN_BYTES: u64 = 8 << 20;
 
 /// Adjacent parts of one object that are filled one after the other by one task. Flights that have not landed when it is
 /// dropped fail.
 pub(crate) struct Run {
     blob: Arc<Blob>,
     parts: VecDeque<(Part, Arc<Flight>)>,
+    /// Nobody has asked for them.
+    ahead: bool,
 }
 
 impl Run {
+    /// A run without parts.
+    pub(crate) fn new(blob: &Arc<Blob>, ahead: bool) -> Self {
+        Self { blob: blob.clone(), parts: VecDeque::new(), ahead }
+    }
+
+    /// Whether a part follows the ones before, in one object, and together they have at most `most` bytes.
+    pub(crate) fn fits(&self, part: &Part, most: u64) -> bool {
+        match (self.parts.front(), self.parts.back()) {
+            (Some((first, _)), Some((last, _))) => {
+                last.extent == part.extent
+                    && last.number + 1 == part.number
+                    && part.object_offset + u64::from(part.len) - first.object_offset <= most
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes a part that fits, with its flight.
+    pub(crate) fn push(&mut self, part: Part, flight: Arc<Flight>) {
+        self.parts.push_back((part, flight));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     fn land(&mut self, result: Result<Landed, ReadError>) {
         if let Some((part, flight)) = self.parts.pop_front() {
             self.blob.landed(&part);
@@ -48,7 +74,7 @@ impl Drop for Run {
     }
 }
 
-/// Starts tasks that land the flights of `parts`, which are in ascending order.
+/// Starts tasks that land the flights of `parts`, which are in ascending order and which readers wait for.
 pub(crate) fn start(blob: &Arc<Blob>, parts: Vec<(Part, Arc<Flight>)>) {
     let (stored, absent) =
         parts.into_iter().partition(|(part, _)| blob.store.state(part).presence() == Presence::Unverified);
@@ -56,24 +82,20 @@ pub(crate) fn start(blob: &Arc<Blob>, parts: Vec<(Part, Arc<Flight>)>) {
         tokio::spawn(verify(run));
     }
     for run in runs(blob, absent) {
-        tokio::spawn(fetch(run));
+        tokio::spawn(fetch_now(run));
     }
 }
 
 fn runs(blob: &Arc<Blob>, parts: Vec<(Part, Arc<Flight>)>) -> Vec<Run> {
     let mut runs = Vec::<Run>::new();
     for (part, flight) in parts {
-        let last = runs.last_mut().filter(|run| match (run.parts.front(), run.parts.back()) {
-            (Some((first, _)), Some((last, _))) => {
-                last.extent == part.extent
-                    && last.number + 1 == part.number
-                    && part.object_offset + u64::from(part.len) - first.object_offset <= RUN_BYTES
+        match runs.last_mut().filter(|run| run.fits(&part, RUN_BYTES)) {
+            Some(run) => run.push(part, flight),
+            None => {
+                let mut run = Run::new(blob, false);
+                run.push(part, flight);
+                runs.push(run);
             }
-            _ => false,
-        });
-        match last {
-            Some(run) => run.parts.push_back((part, flight)),
-            None => runs.push(Run { blob: blob.clone(), parts: VecDeque::from([(part, flight)]) }),
         }
     }
     runs
@@ -105,85 +127,46 @@ async fn verify(mut run: Run) {
         absent.extend(run.parts.pop_front());
     }
     for run in runs(&blob, absent) {
-        tokio::spawn(fetch(run));
+        tokio::spawn(fetch_now(run));
     }
 }
 
-async fn fetch(mut run: Run) {
-    if let Err(error) = try_fetch(&mut run).await {
-        run.fail(&error);
-    }
+async fn fetch_now(run: Run) {
+    let place = run.blob.gate.enter(Turn::Demand).await;
+    fetch(run, place).await;
 }
 
-async fn try_fetch(run: &mut Run) -> Result<(), ReadError> {
+/// Fetches a run by one request; false if it failed, of which those who wait for it are told.
+pub(crate) async fn fetch(mut run: Run, mut place: Place) -> bool {
+    let result = try_fetch(&mut run, &mut place).await;
+    if let Err(error) = &result {
+        run.fail(error);
+    }
+    result.is_ok()
+}
+
+async fn try_fetch(run: &mut Run, place: &mut Place) -> Result<(), ReadError> {
     let blob = run.blob.clone();
     let (Some((first, _)), Some((last, _))) = (run.parts.front(), run.parts.back()) else { return Ok(()) };
     let range = first.object_offset..last.object_offset + u64::from(last.len);
-    let object = blob.object(first);
-    let failed = |e: OriginError| ReadError::Origin {
-        kind: e.kind,
-        reason: e.reason,
-        key: object.key.clone(),
-        message: e.message,
-    };
-    let _permit = blob.pool.fetches.acquire().await.map_err(|_| ReadError::Stopped)?;
-    blob.counters.source_requests.fetch_add(1, Relaxed);
-    let stream = blob.origin().read(&object, range).await.map_err(&failed)?;
-    let mut body = Body { stream, rest: Bytes::new(), blob: &blob };
+    let bytes = range.end - range.start;
+    let mut body = Body::open(&blob, first, range).await?;
     while let Some((part, _)) = run.parts.front() {
         let mut sink = Sink::open(&blob.pool, &blob.store, *part).await;
         let mut missing = part.len as usize;
         while missing > 0 {
-            let chunk = body.next(missing).await.map_err(&failed)?;
+            let chunk = body.next(missing).await?;
             sink.write(&chunk).await?;
             missing -= chunk.len();
         }
         if run.parts.len() == 1 {
-            body.end().await.map_err(&failed)?;
+            body.end().await?;
         }
-        run.land(Ok(sink.finish()));
+        if run.ahead {
+            blob.counters.prefetched_bytes.fetch_add(u64::from(part.len), Relaxed);
+        }
+        run.land(Ok(sink.finish(run.ahead)));
     }
+    place.received(bytes);
     Ok(())
-}
-
-/// An origin's answer, cut where parts end.
-struct Body<'a> {
-    stream: BoxStream<'static, Result<Bytes, OriginError>>,
-    rest: Bytes,
-    blob: &'a Blob,
-}
-
-impl Body<'_> {
-    async fn more(&mut self) -> Result<bool, OriginError> {
-        while self.rest.is_empty() {
-            match self.stream.next().await {
-                Some(bytes) => self.rest = bytes?,
-                None => return Ok(false),
-            }
-            self.blob.counters.source_bytes.fetch_add(self.rest.len() as u64, Relaxed);
-        }
-        Ok(true)
-    }
-
-    /// The next bytes, at least one and at most `most`.
-    async fn next(&mut self, most: usize) -> Result<Bytes, OriginError> {
-        if self.more().await? {
-            Ok(self.rest.split_to(most.min(self.rest.len())))
-        } else {
-            Err(wrong_length("shorter"))
-        }
-    }
-
-    /// Nothing may follow: a body of another length is not what was asked for.
-    async fn end(&mut self) -> Result<(), OriginError> {
-        if self.more().await? { Err(wrong_length("longer")) } else { Ok(()) }
-    }
-}
-
-fn wrong_length(how: &str) -> OriginError {
-    OriginError {
-        kind: OriginErrorKind::Unavailable,
-        reason: "WrongLength".to_owned(),
-        message: format!("the source's answer was {how} than what was asked for"),
-    }
 }

@@ -121,7 +121,7 @@ impl Store {
     }
 
     /// Asks the system to forget a range of the data file; what is not yet on the disk stays.
-    fn drop_pages(&self, offset: u64, len: u64) {
+    pub(crate) fn drop_pages(&self, offset: u64, len: u64) {
         // Advice: nothing is wrong if it is not taken.
         let _ = rustix::fs::fadvise(&self.data, offset, NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
     }

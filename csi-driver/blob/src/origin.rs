@@ -19,6 +19,11 @@ pub trait Origin: Send + Sync {
         object: &Object,
         range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, OriginError>>, OriginError>;
+
+    /// How often the source has asked for fewer requests so far, or did not answer in time: fewer are made at once then.
+    fn slowdowns(&self) -> u64 {
+        0
+    }
 }
 
 /// Whether asking again can help.

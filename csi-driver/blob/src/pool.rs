@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use granary_image::{BLOCK_BYTES, ExtentTable};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::blob::Blob;
@@ -22,7 +23,7 @@ use crate::store::{BlobTag, Store};
 
 /// Requests to origins at once. At a store that takes 50 ms to answer, this many of whole parts reach more than 1 GB/s;
 /// each has some hundred KiB of its answer in memory.
-const FETCHES: usize = 64;
+const FETCHES: usize = 128;
 
 /// Bytes of parts that are in memory because nothing could make room for them.
 const BUFFER_BYTES: u64 = 64 << 20;
@@ -62,6 +63,8 @@ pub struct Pool {
     /// Told when background work should not wait for its time.
     pub(crate) hurry: Arc<Notify>,
     pub(crate) fetches: Semaphore,
+    /// Where what nobody waits for is fetched.
+    pub(crate) runtime: Handle,
     pub(crate) buffers: Arc<Semaphore>,
     give_back: OnceLock<GiveBack>,
 }
@@ -129,6 +132,7 @@ impl Pool {
             evicted: Notify::new(),
             hurry: Arc::default(),
             fetches: Semaphore::new(FETCHES),
+            runtime: Handle::current(),
             buffers: Arc::new(Semaphore::new((BUFFER_BYTES / BLOCK_BYTES) as usize)),
             give_back: OnceLock::new(),
         });

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 use crate::hold::Unready;
 
 /// Readers that hold the part now.
-const READERS: u32 = (1 << 18) - 1;
+const READERS: u32 = (1 << 17) - 1;
+/// It was fetched ahead, and nobody has read it.
+const AHEAD: u32 = 1 << 17;
 /// Blocks that the part takes, 0 while absent.
 const BLOCKS_SHIFT: u32 = 18;
 const BLOCKS: u32 = 0x1ff << BLOCKS_SHIFT;
@@ -103,11 +105,27 @@ impl PartState {
         self.change(|w| (w & (BUSY | PRESENT) == 0).then_some(w | BUSY))
     }
 
-    /// Ends a fill: the part is present, checked, and held by one reader.
-    pub(crate) fn filled(&self, blocks: u32, crc: u32, now: u32) {
+    /// Ends a fill: the part is present, checked, and held by one reader; `ahead` says that nobody has asked for it yet.
+    pub(crate) fn filled(&self, blocks: u32, crc: u32, now: u32, ahead: bool) {
         self.crc.store(crc, Relaxed);
         self.tick.store(now, Relaxed);
-        self.word.store(PRESENT | VERIFIED | blocks << BLOCKS_SHIFT | 1, Release);
+        let ahead = if ahead { AHEAD } else { 0 };
+        self.word.store(PRESENT | VERIFIED | ahead | blocks << BLOCKS_SHIFT | 1, Release);
+    }
+
+    /// Whether the part was fetched ahead and nobody has read it.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.word.load(Relaxed) & AHEAD != 0
+    }
+
+    /// Somebody reads the part; true for the first who reads one that was fetched ahead.
+    pub(crate) fn used(&self) -> bool {
+        self.is_ahead() && self.word.fetch_and(!AHEAD, Relaxed) & AHEAD != 0
+    }
+
+    /// Whether the map on the disk has the part: its pages in memory can be dropped.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.word.load(Relaxed) & DURABLE != 0
     }
 
     /// Ends a fill or an eviction: the part is absent.
@@ -155,11 +173,6 @@ impl PartState {
     /// The map on the disk has the part now, if it is still the marked one.
     pub(crate) fn synced(&self) {
         self.change(|w| (w & SYNCING != 0).then_some(w & !SYNCING | DURABLE));
-    }
-
-    #[cfg(test)]
-    fn is_durable(&self) -> bool {
-        self.word.load(Acquire) & DURABLE != 0
     }
 
     pub(crate) fn crc(&self) -> u32 {
@@ -238,7 +251,7 @@ mod tests {
     fn a_held_part_is_not_evicted() {
         let part = PartState::default();
         assert!(!part.pin(1) && part.begin_fill() && !part.begin_fill() && !part.pin(1));
-        part.filled(256, 5, 1);
+        part.filled(256, 5, 1, false);
         assert!(!part.begin_evict(), "the fill's own hold");
         assert!(part.pin(2));
         part.unpin();
@@ -253,13 +266,13 @@ mod tests {
     fn a_part_filled_again_is_not_the_one_that_was_synced() {
         let part = PartState::default();
         assert!(part.begin_fill());
-        part.filled(1, 5, 1);
+        part.filled(1, 5, 1, false);
         part.unpin();
         assert!(part.begin_sync());
         assert!(part.begin_evict() && !part.is_synced());
         part.absent();
         assert!(part.begin_fill());
-        part.filled(1, 5, 1);
+        part.filled(1, 5, 1, false);
         assert!(!part.is_synced());
         part.synced();
         assert!(!part.is_durable());
@@ -283,7 +296,7 @@ mod tests {
         assert_eq!((part.hold(), part.hold_loaded()), (Err(Unready::Absent), Err(Unready::Absent)));
         assert!(part.begin_fill());
         assert_eq!(part.hold(), Err(Unready::Absent));
-        part.filled(2, 5, 1);
+        part.filled(2, 5, 1, false);
         part.unpin();
         assert_eq!((part.hold(), part.hold_loaded()), (Err(Unready::NotDurable), Err(Unready::NotDurable)));
         assert!(part.begin_sync());

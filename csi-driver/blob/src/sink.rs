@@ -59,11 +59,11 @@ impl Sink {
         Ok(())
     }
 
-    /// All bytes have come: makes the part readable.
-    pub(crate) fn finish(self) -> Landed {
+    /// All bytes have come: makes the part readable; `ahead` if nobody has asked for it.
+    pub(crate) fn finish(self, ahead: bool) -> Landed {
         match self {
             Self::Memory(buffer) => Landed::Buffered(buffer),
-            Self::File(file) => Landed::Stored { _hold: file.finish() },
+            Self::File(file) => Landed::Stored { _hold: file.finish(ahead) },
         }
     }
 }
@@ -110,11 +110,11 @@ impl FileSink {
         ReadError::Cache { action: "write", blob: self.store.id.clone(), message: message.to_owned() }
     }
 
-    fn finish(mut self) -> Hold {
+    fn finish(mut self, ahead: bool) -> Hold {
         if let Some(reservation) = self.reservation.take() {
             reservation.taken();
         }
-        self.store.filled(&self.part, self.crc, self.pool.tick());
+        self.store.filled(&self.part, self.crc, self.pool.tick(), ahead);
         self.pool.filled(&self.store);
         Hold::new(self.store.clone(), &self.part)
     }

@@ -1,5 +1,6 @@
 //! Counters of one blob, since it was opened.
 
+use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
@@ -22,6 +23,41 @@ pub struct BlobStats {
     pub source_requests: u64,
     /// Bytes given to readers.
     pub served_bytes: u64,
+    /// Bytes that were fetched because reads to come were foreseen.
+    pub prefetched_bytes: u64,
+    /// Bytes of those in parts that were read then.
+    pub prefetch_used_bytes: u64,
+}
+
+impl BlobStats {
+    fn each(self, other: Self, of: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            hits: of(self.hits, other.hits),
+            misses: of(self.misses, other.misses),
+            source_bytes: of(self.source_bytes, other.source_bytes),
+            source_requests: of(self.source_requests, other.source_requests),
+            served_bytes: of(self.served_bytes, other.served_bytes),
+            prefetched_bytes: of(self.prefetched_bytes, other.prefetched_bytes),
+            prefetch_used_bytes: of(self.prefetch_used_bytes, other.prefetch_used_bytes),
+        }
+    }
+}
+
+impl Add for BlobStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        self.each(other, u64::add)
+    }
+}
+
+impl Sub for BlobStats {
+    type Output = Self;
+
+    /// What was counted since `other`, which must be an earlier state of the same counters.
+    fn sub(self, other: Self) -> Self {
+        self.each(other, u64::sub)
+    }
 }
 
 /// How often reads failed for one reason.
@@ -42,6 +78,8 @@ pub(crate) struct Counters {
     pub(crate) source_bytes: AtomicU64,
     pub(crate) source_requests: AtomicU64,
     pub(crate) served_bytes: AtomicU64,
+    pub(crate) prefetched_bytes: AtomicU64,
+    pub(crate) prefetch_used_bytes: AtomicU64,
     errors: Mutex<Vec<ReadErrorCount>>,
 }
 
@@ -53,6 +91,8 @@ impl Counters {
             source_bytes: self.source_bytes.load(Relaxed),
             source_requests: self.source_requests.load(Relaxed),
             served_bytes: self.served_bytes.load(Relaxed),
+            prefetched_bytes: self.prefetched_bytes.load(Relaxed),
+            prefetch_used_bytes: self.prefetch_used_bytes.load(Relaxed),
         }
     }
 

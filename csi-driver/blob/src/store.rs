@@ -44,6 +44,8 @@ pub(crate) struct Store {
     /// Parts that are present but not in the map.
     dirty: Mutex<Vec<u64>>,
     dirty_bytes: AtomicU64,
+    /// Bytes that were fetched ahead and evicted unread.
+    unused_bytes: AtomicU64,
     /// Counts flushes that made something durable.
     pub(crate) durable: watch::Sender<u64>,
     flushing: Mutex<()>,
@@ -89,6 +91,7 @@ impl Store {
             cached: AtomicU64::new(0),
             dirty: Mutex::default(),
             dirty_bytes: AtomicU64::new(0),
+            unused_bytes: AtomicU64::new(0),
             durable: watch::Sender::default(),
             flushing: Mutex::default(),
             extending: Mutex::default(),
@@ -216,13 +219,19 @@ impl Store {
         self.dirty_bytes.load(Relaxed)
     }
 
-    /// Counts a part whose bytes were written and checked, and makes it present, held by one reader.
-    pub(crate) fn filled(&self, part: &Part, crc: u32, now: u32) {
+    /// Counts a part whose bytes were written and checked, and makes it present, held by one reader; `ahead` if nobody has
+    /// asked for it yet.
+    pub(crate) fn filled(&self, part: &Part, crc: u32, now: u32, ahead: bool) {
         let blocks = part.len.div_ceil(BLOCK_BYTES as u32);
         self.cached.fetch_add(blocks_bytes(blocks), Relaxed);
-        self.state(part).filled(blocks, crc, now);
+        self.state(part).filled(blocks, crc, now, ahead);
         self.dirty.lock().push(part.number);
         self.dirty_bytes.fetch_add(u64::from(part.len), Relaxed);
+    }
+
+    /// Bytes that were fetched ahead and evicted unread, since the store was opened.
+    pub(crate) fn unused_bytes(&self) -> u64 {
+        self.unused_bytes.load(Relaxed)
     }
 
     /// Whether the part's bytes in the file match its checksum.

@@ -18,7 +18,7 @@ use crate::{ServeError, VersionManifest};
 pub(crate) struct ServedBlob {
     pub(crate) origin: Arc<BlobOrigin>,
     pub(crate) file: FuseFile,
-    blob: Arc<Blob>,
+    pub(crate) blob: Arc<Blob>,
     tag: BlobTag,
     /// What the blob had counted before.
     base: BlobStats,
@@ -35,7 +35,7 @@ struct Counted {
 
 impl ServedBlob {
     fn add_to(&self, sum: &mut Counted) {
-        sum.stats = plus(sum.stats, minus(self.blob.stats(), self.base));
+        sum.stats = sum.stats + (self.blob.stats() - self.base);
         sum.errors.add(&self.tag, self.blob.read_errors(), &self.base_errors);
     }
 }
@@ -119,25 +119,5 @@ impl ServedBlobs {
         let mut sum = self.closed.lock().clone();
         served.iter().for_each(|blob| blob.add_to(&mut sum));
         (sum.stats, sum.errors)
-    }
-}
-
-fn plus(a: BlobStats, b: BlobStats) -> BlobStats {
-    BlobStats {
-        hits: a.hits + b.hits,
-        misses: a.misses + b.misses,
-        source_bytes: a.source_bytes + b.source_bytes,
-        source_requests: a.source_requests + b.source_requests,
-        served_bytes: a.served_bytes + b.served_bytes,
-    }
-}
-
-fn minus(a: BlobStats, b: BlobStats) -> BlobStats {
-    BlobStats {
-        hits: a.hits - b.hits,
-        misses: a.misses - b.misses,
-        source_bytes: a.source_bytes - b.source_bytes,
-        source_requests: a.source_requests - b.source_requests,
-        served_bytes: a.served_bytes - b.served_bytes,
     }
 }

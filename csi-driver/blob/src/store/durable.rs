@@ -26,6 +26,7 @@ impl Store {
         }
         match self.write_entries(&parts) {
             Ok(()) => {
+                self.drop_read_pages(&parts);
                 self.durable.send_modify(|flushes| *flushes += 1);
                 Ok(())
             }
@@ -33,6 +34,15 @@ impl Store {
                 self.dirty.lock().extend(parts);
                 Err((e, 0))
             }
+        }
+    }
+
+    /// Drops from memory what readers have already: the page cache above the blob holds it.
+    fn drop_read_pages(&self, parts: &[u64]) {
+        let table = self.table();
+        let Some(table) = table.as_ref() else { return };
+        for part in parts.iter().filter(|&&part| !self.parts.get(part).is_ahead()).map(|&part| table.part(part)) {
+            self.drop_pages(part.blob_offset, u64::from(part.len));
         }
     }
 
@@ -120,7 +130,12 @@ impl Store {
                 let known = table.as_ref().filter(|t| part < t.part_count()).map(|t| t.part(part).blob_offset);
                 let offset = known.or(entry.map(|e| e.offset()));
                 let offset = offset.ok_or_else(|| io::Error::other(format!("part {part} has no place")))?;
-                positions.push(Position { part, offset, bytes: blocks_bytes(self.parts.get(part).blocks()) });
+                let state = self.parts.get(part);
+                let bytes = blocks_bytes(state.blocks());
+                if state.is_ahead() {
+                    self.unused_bytes.fetch_add(bytes, Relaxed);
+                }
+                positions.push(Position { part, offset, bytes });
                 if entry.is_some() {
                     page.set(part, None);
                     page_changed = true;

@@ -201,7 +201,7 @@ pub async fn check(blob: &Arc<Blob>, offset: u64, len: usize) {
 }
 
 /// Reads from the cache and compares; false if a part is absent.
-pub fn check_cached(blob: &Blob, offset: u64, len: usize) -> bool {
+pub fn check_cached(blob: &Arc<Blob>, offset: u64, len: usize) -> bool {
     let mut buf = vec![0xAA; len];
     let complete = blob.read_cached(offset, &mut buf).expect("read");
     assert!(!complete || buf == expected(&blob.table(), offset, len), "bytes at {offset}+{len}");
