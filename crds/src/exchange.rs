@@ -6,13 +6,14 @@
 //! | request | who | answer |
 //! |---|---|---|
 //! | `GET /v1/assignment` | the Job that the operator made | 200 [`Assignment`] |
-//! | `GET /v1/artifacts/{digest}` | that Job: its parent's only; a node: any | 200 and the bytes |
-//! | `PUT /v1/artifacts/{digest}` | that Job | 201, or 200 if it is there already; the body is received either way; what is new must have that digest |
+//! | `GET /v1/artifacts/{digest}` | that Job: its parent's only; a node: any | 200 and the bytes, with `Content-Encoding: zstd` only for who accepts it |
+//! | `PUT /v1/artifacts/{digest}` | that Job | 201, or 200 if it is there already; the body, as it is or with `Content-Encoding: zstd`, is received either way; the content of what is new must have that digest |
 //! | `POST /v1/result` | that Job | 200; the body is an [`IndexResult`] |
 //!
 //! Errors: 400 body or digest is wrong; 401 no token, or not a valid one; 403 a valid token of somebody else; 404 no such artifact, or no
 //! assignment (any more); 409 the parent is no longer the newest table of its blob: start again from `GET /v1/assignment`; 413 an
-//! artifact is too large; 507 the store is full. The body of an error is a [`Problem`].
+//! artifact is too large; 415 a `Content-Encoding` that the store does not know; 507 the store is full. The body of an error is a
+//! [`Problem`].
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::data_storage_class::SourcePolicy;
 use crate::dataset::Source;
 use crate::dataset_version::{Artifact, Blob, Skipped, VersionSource};
+
+pub mod coding;
 
 /// Path of the Job's assignment.
 pub const ASSIGNMENT_PATH: &str = "/v1/assignment";

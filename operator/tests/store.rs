@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum_server::tls_rustls::{RustlsConfig, from_tcp_rustls};
 use granary_crds::data_storage_class::SourcePolicy;
+use granary_crds::exchange::coding::compress;
 use granary_crds::exchange::{
     ArtifactRef, AssignedCredentials, Assignment, IndexFailure, IndexResult, MEDIA_TYPE_EXTENTS, Parent, Problem,
     RESULT_PATH, artifact_path,
@@ -116,6 +117,31 @@ async fn a_job_puts_and_a_node_gets() {
     assert_eq!(answer.content_length(), Some(5));
     assert_eq!(answer.bytes().await.unwrap(), "hello");
     assert_eq!(store.get("node", &artifact_path(&digest("nothing"))).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn travels_compressed_between_those_who_can() {
+    let store = store().await;
+    let text = "train/images/".repeat(70);
+    let (digest, mut frame) = (digest(&text), Vec::new());
+    compress(text.as_bytes(), text.len() as u64, &mut frame).unwrap();
+    let url = format!("{}{}", store.url, artifact_path(&digest));
+    let put = |coding: &'static str| {
+        let request = store.client.put(&url).bearer_auth("job").header("content-encoding", coding);
+        request.body(frame.clone()).send()
+    };
+    let refused = put("gzip").await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(refused.json::<Problem>().await.unwrap().message.contains("gzip"));
+    assert_eq!(put("identity").await.unwrap().status(), StatusCode::BAD_REQUEST, "the digest is the content's");
+    assert_eq!(put("zstd").await.unwrap().status(), StatusCode::CREATED);
+    for (accepted, coding, body) in [("zstd", Some("zstd"), &frame[..]), ("gzip, br", None, text.as_bytes())] {
+        let request = store.client.get(&url).bearer_auth("node").header("accept-encoding", accepted);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.content_length(), Some(body.len() as u64));
+        assert_eq!(answer.headers().get("content-encoding").map(|value| value.to_str().unwrap()), coding);
+        assert!(answer.bytes().await.unwrap() == body, "{accepted}");
+    }
 }
 
 #[tokio::test]

@@ -4,12 +4,14 @@ mod address;
 mod commit;
 mod desk;
 mod directory;
+mod download;
 pub mod gc;
 mod refusal;
 mod registry;
 mod reviewer;
 pub mod server;
 pub mod tls;
+mod upload;
 
 use std::io;
 use std::time::SystemTime;
@@ -18,6 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use granary_crds::dataset_version::Artifact;
+use granary_crds::exchange::coding::Coding;
 
 pub use self::address::Address;
 pub use self::desk::{ClusterDesk, DeskSettings};
@@ -30,12 +33,22 @@ pub use self::server::{Caller, Desk, JobRef};
 /// The bytes of an artifact.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
+/// An artifact on its way to a client.
+pub struct Outgoing {
+    /// How `stream` is written.
+    pub coding: Coding,
+    /// Length of `stream`, in bytes.
+    pub bytes: u64,
+    /// The artifact.
+    pub stream: ByteStream,
+}
+
 /// Something that the store holds.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// Where.
     pub address: Address,
-    /// Length, in bytes.
+    /// What it takes, in bytes.
     pub bytes: u64,
     /// When it was last put there.
     pub modified: SystemTime,
@@ -44,13 +57,13 @@ pub struct Stored {
 /// Where artifacts lie. A directory for now; an object store would be another implementation.
 #[async_trait]
 pub trait ImageStore: Send + Sync {
-    /// Stores `body` durably if its digest is `address`; true if it was not there before.
-    async fn put(&self, address: &Address, body: ByteStream) -> Result<bool, Refusal>;
+    /// Stores `body`, written in `coding`, durably if its content has the digest `address`; true if it was not there before.
+    async fn put(&self, address: &Address, coding: Coding, body: ByteStream) -> Result<bool, Refusal>;
 
-    /// Length and bytes of an artifact.
-    async fn get(&self, address: &Address) -> io::Result<Option<(u64, ByteStream)>>;
+    /// An artifact, as it is or in `accepted`.
+    async fn get(&self, address: &Address, accepted: Coding) -> io::Result<Option<Outgoing>>;
 
-    /// Length of an artifact, in bytes.
+    /// Length of an artifact's content, in bytes.
     async fn size(&self, address: &Address) -> io::Result<Option<u64>>;
 
     /// Everything.

@@ -28,6 +28,9 @@ pub enum Refusal {
     /// An artifact is too large.
     #[error("{0}")]
     TooLarge(String),
+    /// A content coding that is not taken.
+    #[error("the Content-Encoding '{0}' is not known here: send zstd, or the bytes as they are")]
+    Coding(String),
     /// The store's volume has no space left.
     #[error("the image store is full: enlarge its volume, or lower revisionHistoryLimit")]
     Full,
@@ -67,6 +70,7 @@ impl Refusal {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Coding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
+};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::{StreamExt, TryStreamExt};
+use granary_crds::exchange::coding::{Coding, ZSTD};
 use granary_crds::exchange::{ARTIFACTS_PREFIX, ASSIGNMENT_PATH, Assignment, IndexResult, RESULT_PATH};
 
 use super::{Address, ImageStore, Refusal};
@@ -103,6 +106,7 @@ async fn fetch(
     State(service): State<Service>,
     caller: Caller,
     Path(digest): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let address = address(&digest)?;
     if let Caller::Job(job) = &caller {
@@ -111,12 +115,20 @@ async fn fetch(
             return Err(Refusal::Forbidden("a Job reads the table that it extends, and nothing else".to_owned()));
         }
     }
-    let Some((bytes, stream)) = service.store.get(&address).await? else {
+    let accepted = Coding::accepted(text(&headers, &ACCEPT_ENCODING));
+    let Some(artifact) = service.store.get(&address, accepted).await? else {
         return Err(Refusal::NotFound(format!("there is no artifact {address}")));
     };
-    service.metrics.store_sent_bytes.inc_by(bytes);
-    let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, bytes.to_string())];
-    Ok((headers, Body::from_stream(stream)).into_response())
+    service.metrics.store_sent_bytes.inc_by(artifact.bytes);
+    let mut response = Body::from_stream(artifact.stream).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, artifact.bytes.into());
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if artifact.coding == Coding::Zstd {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(ZSTD));
+    }
+    Ok(response)
 }
 
 async fn put(
@@ -124,11 +136,15 @@ async fn put(
     // Asked for before the body is taken.
     _job: JobRef,
     Path(digest): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let address = address(&digest)?;
+    let coding = text(&headers, &CONTENT_ENCODING);
+    let coding =
+        Coding::of(coding).ok_or_else(|| Refusal::Coding(coding.unwrap_or_default().chars().take(80).collect()))?;
     let body = body.into_data_stream().map_err(std::io::Error::other).boxed();
-    let is_new = service.store.put(&address, body).await?;
+    let is_new = service.store.put(&address, coding, body).await?;
     Ok(if is_new { StatusCode::CREATED } else { StatusCode::OK })
 }
 
@@ -142,6 +158,11 @@ async fn result(
     let result = serde_json::from_slice(&body).map_err(|error| Refusal::Bad(format!("not a result: {error}")))?;
     service.desk.result(&job, result).await?;
     Ok(StatusCode::OK)
+}
+
+/// A header's value; one that is no text is taken for a coding that nobody knows.
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
 fn address(digest: &str) -> Result<Address, Refusal> {

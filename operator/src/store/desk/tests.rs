@@ -2,6 +2,7 @@ use super::*;
 use crate::store::{Address, Directory, Identity};
 use crate::testing::FakeApi;
 use futures::StreamExt;
+use granary_crds::exchange::coding::Coding;
 use granary_crds::exchange::{MEDIA_TYPE_EXTENTS, MEDIA_TYPE_IMAGE};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -87,7 +88,7 @@ fn reference() -> JobRef {
 async fn stored(desk: &ClusterDesk, name: &str, media_type: &str, text: &'static str) -> Value {
     let address = Address::of(&Sha256::digest(text));
     let body = futures::stream::iter([Ok(bytes::Bytes::from_static(text.as_bytes()))]).boxed();
-    desk.settings.store.put(&address, body).await.unwrap();
+    desk.settings.store.put(&address, Coding::Identity, body).await.unwrap();
     json!({"name": name, "mediaType": media_type, "digest": address.to_string(), "sizeBytes": text.len()})
 }
 
