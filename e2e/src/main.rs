@@ -37,11 +37,10 @@ enum Command {
         action: Option<DemoAction>,
     },
     /// Compare a mounted dataset with the disk and with peers.
-    Bench {
-        /// How often each row is measured.
-        #[arg(long, default_value_t = 3)]
-        rounds: u32,
-    },
+    Bench(bench::Options),
+    /// The benchmark's server, as a process of its own.
+    #[command(hide = true)]
+    BenchOrigin(bench::OriginArguments),
     /// Run the tests.
     Test {
         /// Only these parts.
@@ -84,7 +83,8 @@ fn run(command: Command) -> Result<()> {
         Command::Cluster(command) => cluster(command, &paths),
         Command::Demo { action: None } => demo::run(&paths),
         Command::Demo { action: Some(DemoAction::Down) } => demo::down(&paths),
-        Command::Bench { rounds } => bench::run(&paths, rounds),
+        Command::Bench(options) => bench::run(&paths, &options),
+        Command::BenchOrigin(arguments) => bench::serve_origin(&arguments),
         Command::Test { parts } => suite::run(&paths, &parts),
         Command::Image => {
             let cluster = Cluster::running(&paths)?;

@@ -13,24 +13,34 @@ use crate::{exec, progress};
 
 /// The directory with the tool's programs, built if they are not there yet.
 pub fn ensure(paths: &Paths, tool: &GoTool) -> Result<PathBuf> {
-    let bin = bin_dir(paths, tool);
+    ensure_with(paths, tool, "")
+}
+
+/// The same for a module that says too little about what it needs: `lines` are added to the generated `go.mod`.
+pub fn ensure_with(paths: &Paths, tool: &GoTool, lines: &str) -> Result<PathBuf> {
+    let bin = keyed_dir(paths, tool, lines);
     if bin.is_dir() {
         return Ok(bin);
     }
     let step = progress::step(format!("building {} {}", tool.name, tool.version), Some(tool.usually));
-    build(paths, tool, &bin).with_context(|| format!("building {} {} from its Go module", tool.name, tool.version))?;
+    build(paths, tool, lines, &bin)
+        .with_context(|| format!("building {} {} from its Go module", tool.name, tool.version))?;
     step.done();
     Ok(bin)
 }
 
 /// Where the programs of `tool` lie; the name has a hash of everything that decides what they are.
 pub fn bin_dir(paths: &Paths, tool: &GoTool) -> PathBuf {
+    keyed_dir(paths, tool, "")
+}
+
+fn keyed_dir(paths: &Paths, tool: &GoTool, lines: &str) -> PathBuf {
     let what = GoTool { usually: "", ..*tool };
-    let key = hex::encode(Sha256::digest(format!("{what:?}")));
+    let key = hex::encode(Sha256::digest(format!("{what:?}{lines}")));
     paths.cache.join("tools").join(format!("{}-{}-{}", tool.name, tool.version, &key[..12])).join("bin")
 }
 
-fn build(paths: &Paths, tool: &GoTool, bin: &Path) -> Result<()> {
+fn build(paths: &Paths, tool: &GoTool, lines: &str, bin: &Path) -> Result<()> {
     let dir = bin.parent().context("a tool's directory has a parent")?;
     let (module, partial) = (dir.join("module"), dir.join("partial"));
     // What a killed build left is worth nothing: Go's own cache has the compiled packages.
@@ -43,7 +53,7 @@ fn build(paths: &Paths, tool: &GoTool, bin: &Path) -> Result<()> {
         Some(_) => replaced_modules(&std::fs::read_to_string(download(tool)?).context("reading the module's go.mod")?),
         None => Vec::new(),
     };
-    write_atomically(&module.join("go.mod"), go_mod(tool, &staging))?;
+    write_atomically(&module.join("go.mod"), go_mod(tool, &staging) + lines)?;
     let log = paths.cache.join("log").join(format!("build-{}.log", tool.name));
     let mut command = Command::new("nice");
     command.args(["go", "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-p", "2"]);

