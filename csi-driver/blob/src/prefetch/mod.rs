@@ -15,7 +15,7 @@ mod trust;
 use std::ops::Range;
 use std::time::Duration;
 
-use granary_image::ExtentTable;
+use granary_image::{ExtentTable, PART_BYTES};
 
 use self::epoch::Epoch;
 use self::read::Read;
@@ -23,10 +23,10 @@ use self::streams::Streams;
 use self::trust::{Trust, WIDEST};
 
 const MIB: u64 = 1 << 20;
-/// A read of this length is not a small one.
-const LARGE: u64 = MIB;
 /// Randomness is a share of this.
 const ONE: u32 = 1 << 16;
+/// Beyond this, more is asked of a stream before it is looked ahead of.
+const WARY: u32 = ONE / 4;
 
 /// What should be fetched ahead now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +63,9 @@ impl Prefetcher {
     pub(crate) fn on_read(&mut self, table: &ExtentTable, offset: u64, len: u64, now: Duration) -> Advice {
         let Some(read) = Read::new(table, offset, len) else { return Advice::Nothing };
         self.outcome.demand(read.len());
-        let step = self.streams.on_read(&read, self.outcome.cap(), self.looks_random(), table.blob_bytes());
-        let orderly = step.followed || read.whole() || read.len() >= LARGE;
+        let step = self.streams.on_read(&read, self.outcome.cap(), self.randomness > WARY, table.blob_bytes());
+        // One request for a whole small file is better than two for its halves, whatever the order of the files.
+        let orderly = step.followed || read.is_of_small_files() || read.len() >= PART_BYTES;
         self.randomness -= self.randomness / 16;
         if !orderly {
             self.randomness += ONE / 16;

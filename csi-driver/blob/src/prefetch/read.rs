@@ -1,6 +1,6 @@
 //! A demand read and where it lies among the files.
 
-use granary_image::{BLOCK_BYTES, Extent, ExtentTable};
+use granary_image::{BLOCK_BYTES, Extent, ExtentTable, PART_BYTES};
 
 /// One demand read; ends are exclusive, and files are block-rounded as in the blob.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +36,9 @@ impl Read {
         self.starts > 0 && self.end < self.last_end
     }
 
-    /// Whether it is made of whole files.
-    pub(super) fn whole(&self) -> bool {
-        self.starts > self.last - self.first && self.end == self.last_end
+    /// Whether it is the beginning of a file, or of several ones, that fit into one part together.
+    pub(super) fn is_of_small_files(&self) -> bool {
+        self.starts > self.last - self.first && self.last_end - self.offset <= PART_BYTES
     }
 }
 

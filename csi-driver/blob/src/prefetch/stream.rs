@@ -21,8 +21,6 @@ const FILES: u32 = 3;
 pub(super) struct Bounds {
     /// Bytes of the widest window.
     pub(super) cap: u64,
-    /// Reads look random: more is asked of a stream.
-    pub(super) random: bool,
     /// Bytes after which readers stop of late.
     pub(super) run: Option<u64>,
     pub(super) blob_end: u64,
@@ -162,11 +160,13 @@ impl Stream {
         tick - self.used > 8 + 8 * (gap + 1)
     }
 
-    /// What to fetch ahead now that `read` was taken; usually nothing, as windows are opened in steps.
+    /// Whether, now that `read` was taken, it is time to fetch ahead; usually not, as that is done in steps.
+    pub(super) fn is_due(&self, read: &Read, random: bool) -> bool {
+        self.unread() * 2 < self.window.max(1) && self.ready(read, random)
+    }
+
+    /// What to fetch ahead when it is time.
     pub(super) fn ahead(&mut self, read: &Read, bounds: &Bounds) -> Option<Range<u64>> {
-        if bounds.cap == 0 || !self.ready(read, bounds.random) || self.unread() * 2 >= self.window.max(1) {
-            return None;
-        }
         let window = if self.window == 0 { NARROW } else { self.window * 2 }.min(bounds.cap);
         let clip = match bounds.run {
             _ if self.crosses() => bounds.blob_end,
@@ -198,7 +198,7 @@ impl Stream {
         self.read * 4 >= self.span * 3
     }
 
-    /// Whether what was read so far is reason enough to look ahead.
+    /// Whether what was read so far is reason enough to look ahead; if many reads are `random`, more is asked for.
     fn ready(&self, read: &Read, random: bool) -> bool {
         match () {
             () if random => self.reads >= 2 * FEW && self.read * 10 >= self.span * 9,

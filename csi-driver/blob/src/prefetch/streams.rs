@@ -61,10 +61,13 @@ impl Streams {
     }
 
     fn ahead(&mut self, at: usize, read: &Read, cap: u64, random: bool, blob_end: u64) -> Option<Range<u64>> {
+        let cap = self.trust.cap().min(cap);
+        if cap == 0 || !self.streams[at].is_due(read, random) {
+            return None;
+        }
         let active = self.streams.iter().filter(|stream| stream.window > 0 && stream.charged.is_none()).count();
         let share = (ALL_WINDOWS / active.max(1) as u64).max(NARROW);
-        let cap = self.trust.cap().min(cap).min(share);
-        self.streams[at].ahead(read, &Bounds { cap, random, run: self.runs.limit(), blob_end })
+        self.streams[at].ahead(read, &Bounds { cap: cap.min(share), run: self.runs.limit(), blob_end })
     }
 
     /// The stream that the read continues: the one that it is nearest to.

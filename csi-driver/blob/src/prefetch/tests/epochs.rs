@@ -84,3 +84,37 @@ fn parts_of_files_are_no_epoch() {
     let run = Simulator::new(&table).run(order.iter().map(|&n| (table.extent(n).offset, 64 * KIB)));
     assert_eq!(run.prefetched, 0);
 }
+
+#[test]
+fn small_files_in_several_reads() {
+    let mut dice = Dice(28);
+    let table = files((0..3_000).map(|_| 60_000 + dice.below(80_000)));
+    let mut order: Vec<_> = (0..table.len()).collect();
+    dice.shuffle(&mut order);
+    // As the kernel's read-ahead begins after a small read.
+    let images = order.chunks(375).map(|shard| {
+        let image = |&n: &u32| {
+            let (start, size) = (table.extent(n).offset, table.extent(n).size.next_multiple_of(4096));
+            [(start, 16 * KIB), (start + 16 * KIB, 32 * KIB), (start + 48 * KIB, size - 48 * KIB)]
+        };
+        shard.iter().flat_map(image).collect()
+    });
+    let mut run = Simulator::new(&table);
+    for read in together(images.collect(), &mut dice) {
+        run = run.run([read]);
+        assert!(!run.prefetcher.looks_random());
+    }
+    run.expect(0.6);
+}
+
+#[test]
+fn a_page_cache_that_hides_reads_of_the_next_epochs() {
+    let mut dice = Dice(29);
+    let table = files((0..5_000).map(|_| 60_000 + dice.below(80_000)));
+    let mut run = Simulator::new(&table).run(epoch(&table, 8, &mut dice));
+    for _ in 0..3 {
+        let seen: Reads = epoch(&table, 8, &mut dice).into_iter().filter(|_| dice.below(3) == 0).collect();
+        run = run.run(seen);
+    }
+    assert_eq!(run.unread, 0);
+}

@@ -1,3 +1,4 @@
+mod any;
 mod epochs;
 mod simulator;
 mod traces;

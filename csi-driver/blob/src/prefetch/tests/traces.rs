@@ -213,3 +213,14 @@ fn useless_prefetch_ends_and_is_tried_again() {
     run = run.run(sequential(120 * MIB, 200 * MIB, MIB));
     assert!(run.prefetched > before);
 }
+
+#[test]
+fn a_sequential_reader_among_random_reads() {
+    let table = files([2 * GIB, 2 * GIB]);
+    let mut dice = Dice(14);
+    let places = (0..8_000).map(|_| (2 * GIB + dice.below(GIB / (64 * KIB)) * 128 * KIB, 128 * KIB)).collect();
+    let reads = together(vec![sequential(0, 2 * GIB, 256 * KIB), places], &mut dice);
+    let run = Simulator::new(&table).run(reads).frugal();
+    assert!(run.found > 19 * 2 * GIB / 20, "{} MiB found", run.found / MIB);
+    assert!(run.prefetched <= 2 * GIB, "{} MiB too many", (run.prefetched - 2 * GIB) / MIB);
+}
