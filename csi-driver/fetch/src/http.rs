@@ -15,6 +15,7 @@ use crate::{
     credentials::PerKeys,
     refusal::refusal,
     retry::patiently,
+    slowdowns::Slowdowns,
     transport::{Redirects, Transport},
     uri::has_dot_segments,
     verify::{Wanted, condition, last_modified},
@@ -32,6 +33,7 @@ pub(crate) struct HttpSource {
     credentials: Arc<dyn Credentials>,
     policy: Arc<SourcePolicy>,
     clients: PerKeys<Client>,
+    slowdowns: Slowdowns,
 }
 
 /// A transport and what says who we are.
@@ -48,6 +50,7 @@ impl HttpSource {
         directory: bool,
         credentials: Arc<dyn Credentials>,
         policy: Arc<SourcePolicy>,
+        slowdowns: Slowdowns,
     ) -> Result<Self, SourceError> {
         let index = match (&config.http, directory) {
             (Some(http), true) => Some(http.files.iter().map(|file| file.path.clone()).collect()),
@@ -59,7 +62,8 @@ impl HttpSource {
             }
             (_, false) => None,
         };
-        let source = Self { config: config.clone(), url, index, credentials, policy, clients: PerKeys::new() };
+        let source =
+            Self { config: config.clone(), url, index, credentials, policy, clients: PerKeys::new(), slowdowns };
         for key in source.index.iter().flatten() {
             source.url_of(key)?;
         }
@@ -90,7 +94,7 @@ impl HttpSource {
         let request = self.request(&client, Method::HEAD, key)?;
         let response = client.transport.send(request).await?;
         if !response.status().is_success() {
-            return Err(refusal(&self.config.uri, Some(key), response).await);
+            return Err(refusal(&client.transport, Some(key), response).await);
         }
         let headers = response.headers();
         let size = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -139,7 +143,14 @@ impl HttpSource {
     fn client(&self) -> Result<Client, SourceError> {
         self.clients.get(self.credentials.current(), |keys| {
             let name = self.config.name.as_deref();
-            let transport = Transport::new(&self.config.uri, keys, name, self.policy.clone(), Redirects::Follow)?;
+            let transport = Transport::new(
+                &self.config.uri,
+                keys,
+                name,
+                self.policy.clone(),
+                Redirects::Follow,
+                self.slowdowns.clone(),
+            )?;
             let authorization = match self.config.identity {
                 Identity::Secret => authorization(&self.config, keys)?,
                 Identity::Anonymous | Identity::Ambient => None,

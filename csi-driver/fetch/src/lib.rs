@@ -3,20 +3,25 @@
 //! Every read is conditional on the pin that the listing gave, and every answer is compared with it: a source gives the right
 //! bytes or an error.
 
+mod client;
 mod config;
 mod credentials;
 mod direct;
 mod error;
 mod file;
 mod glob;
+mod guard;
 mod http;
 mod object_store;
 mod policy;
+mod pool;
 mod refusal;
 mod retry;
 mod s3;
 mod sigv4;
+mod slowdowns;
 mod source;
+mod tls;
 mod transport;
 mod uri;
 mod verify;

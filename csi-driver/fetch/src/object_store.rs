@@ -17,8 +17,8 @@ use opendal::{
 };
 
 use crate::{
-    ByteStream, Listed, PinBy, SourceError, direct::Direct, refusal::refusal, retry::patiently, transport::Transport,
-    verify::Wanted,
+    ByteStream, Listed, PinBy, SourceError, client::Body, direct::Direct, refusal::refusal, retry::patiently,
+    transport::Transport, verify::Wanted,
 };
 
 /// Largest answer to a request about many objects. A page of 1,000 keys of 1,024 bytes has under 2 MiB.
@@ -208,18 +208,19 @@ impl Courier {
     ) -> Result<Response<HttpBody>, SourceError> {
         let response = transport.send(request).await?;
         if !response.status().is_success() {
-            return Err(refusal(transport.uri(), key, response).await);
+            return Err(refusal(transport, key, response).await);
         }
         answer(transport, response).await
     }
 }
 
 /// The answer with its whole body, which is parsed as a whole anyway.
-async fn answer(transport: &Transport, mut response: reqwest::Response) -> Result<Response<HttpBody>, SourceError> {
+async fn answer(transport: &Transport, response: Response<Body>) -> Result<Response<HttpBody>, SourceError> {
+    let (parts, mut body) = response.into_parts();
     let mut chunks = Vec::new();
     let mut length = 0;
     let mut text = 0;
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport.failure(error))? {
+    while let Some(chunk) = body.chunk().await.map_err(|failure| transport.failure(failure))? {
         length += chunk.len();
         if length > MAX_ANSWER {
             return Err(transport.too_large(format!("an answer has more than {} MiB", MAX_ANSWER >> 20)));
@@ -238,8 +239,8 @@ async fn answer(transport: &Transport, mut response: reqwest::Response) -> Resul
     let body = stream::iter((!chunks.is_empty()).then(|| Ok(chunks.into_iter().collect::<Buffer>())));
     // The length of an answer to HEAD is that of a body that does not come.
     let mut answer = Response::new(HttpBody::new(body, None));
-    *answer.status_mut() = response.status();
-    *answer.headers_mut() = std::mem::take(response.headers_mut());
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = parts.headers;
     Ok(answer)
 }
 

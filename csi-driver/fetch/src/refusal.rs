@@ -1,23 +1,23 @@
 //! What an answer that is no success means.
 
-use http::StatusCode;
-use reqwest::Response;
+use http::{Response, StatusCode};
 
-use crate::SourceError;
+use crate::{SourceError, client::Body, transport::Transport};
 
 /// Most that is read of a refusal's body.
 const MAX_BODY: usize = 64 << 10;
 
 /// Reads a refusal and says what it means for `key`; `None` is a request about the whole source.
-pub(crate) async fn refusal(uri: &str, key: Option<&str>, response: Response) -> SourceError {
+pub(crate) async fn refusal(transport: &Transport, key: Option<&str>, response: Response<Body>) -> SourceError {
     let status = response.status();
     let region = response.headers().get("x-amz-bucket-region").and_then(|value| value.to_str().ok()).and_then(word);
-    let code = error_code(response).await;
+    let code = error_code(response.into_body()).await;
+    transport.slowdowns().refused(status, code.as_deref());
     let detail = match &code {
         Some(code) => format!("HTTP {} {code}", status.as_u16()),
         None => format!("HTTP {}", status.as_u16()),
     };
-    classify(uri, key, status, code.as_deref(), detail, region)
+    classify(transport.uri(), key, status, code.as_deref(), detail, region)
 }
 
 fn classify(
@@ -72,9 +72,9 @@ fn classify(
 }
 
 /// The `<Code>` of an S3 error document. The rest of the document is not used: it can repeat what was sent.
-async fn error_code(mut response: Response) -> Option<String> {
+async fn error_code(mut answer: Body) -> Option<String> {
     let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Ok(Some(chunk)) = answer.chunk().await {
         body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY - body.len())]);
         if body.len() == MAX_BODY {
             break;

@@ -12,7 +12,7 @@ use crate::{ByteStream, Source, SourceError};
 /// How long and how often a read is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// From the first request to giving up, also when bytes still come: choose it by the length of what is read.
+    /// From the first request, or from the last bytes that came, to giving up: a stream that is slow is not cut off.
     pub deadline: Duration,
     /// Longest wait for an answer or for the next chunk of it.
     pub stall: Duration,
@@ -47,14 +47,14 @@ pub fn read_retrying(
     range: Range<u64>,
     policy: RetryPolicy,
 ) -> ByteStream {
-    let uri = source.config().uri.clone();
     let key: Arc<str> = key.into();
     let pin = Arc::new(pin);
+    let timed = source.clone();
     let open = move |range| {
         let (source, key, pin) = (source.clone(), key.clone(), pin.clone());
         async move { source.read(&key, &pin, size, range).await }
     };
-    retrying(open, uri, range, policy)
+    retrying(open, move || timed.timed_out(), range, policy)
 }
 
 /// Tries of a small request, such as one page of a listing.
@@ -86,15 +86,17 @@ fn jittered(most: Duration) -> Duration {
     most.mul_f64(rand::random_range(0.5..=1.0))
 }
 
-fn retrying<F, Fut>(open: F, uri: String, range: Range<u64>, policy: RetryPolicy) -> ByteStream
+/// `stalled` makes the error of a wait that brought nothing.
+fn retrying<F, Fut, S>(open: F, stalled: S, range: Range<u64>, policy: RetryPolicy) -> ByteStream
 where
     F: Fn(Range<u64>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<ByteStream, SourceError>> + Send + 'static,
+    S: Fn() -> SourceError + Send + 'static,
 {
     let deadline = Instant::now() + policy.deadline;
     let read = Read {
         open,
-        uri,
+        stalled,
         left: range,
         policy,
         deadline,
@@ -107,9 +109,9 @@ where
     stream::try_unfold(read, |mut read| async move { Ok(read.next().await?.map(|chunk| (chunk, read))) }).boxed()
 }
 
-struct Read<F> {
+struct Read<F, S> {
     open: F,
-    uri: String,
+    stalled: S,
     left: Range<u64>,
     policy: RetryPolicy,
     deadline: Instant,
@@ -122,10 +124,11 @@ struct Read<F> {
     last: Option<SourceError>,
 }
 
-impl<F, Fut> Read<F>
+impl<F, Fut, S> Read<F, S>
 where
     F: Fn(Range<u64>) -> Fut,
     Fut: Future<Output = Result<ByteStream, SourceError>>,
+    S: Fn() -> SourceError,
 {
     async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         loop {
@@ -139,6 +142,7 @@ where
                     self.left.start += chunk.len() as u64;
                     self.body_gave = true;
                     self.fruitless = 0;
+                    self.deadline = Instant::now() + self.policy.deadline;
                     return Ok(Some(chunk));
                 }
                 Ok(None) => return Ok(None),
@@ -183,8 +187,9 @@ where
 
     /// A try that only the deadline has cut short says less than the one before it.
     fn timed_out(&mut self) -> SourceError {
+        let timeout = (self.stalled)();
         let last = self.last.take().filter(|_| Instant::now() >= self.deadline);
-        last.unwrap_or_else(|| SourceError::Timeout { uri: self.uri.clone(), detail: "nothing came".to_owned() })
+        last.unwrap_or(timeout)
     }
 
     fn backoff(&self) -> Duration {
@@ -216,6 +221,10 @@ mod tests {
         SourceError::BadAnswer { uri: String::new(), key: String::new(), detail: "longer".to_owned() }
     }
 
+    fn timeout() -> SourceError {
+        SourceError::Timeout { uri: String::new(), detail: "nothing came".to_owned() }
+    }
+
     fn gone() -> SourceError {
         SourceError::ObjectNotFound { uri: String::new(), key: String::new() }
     }
@@ -240,7 +249,7 @@ mod tests {
                 Ok(stream::iter(chunks.collect::<Vec<_>>()).chain(end).boxed())
             }
         };
-        let chunks: Vec<_> = retrying(open, "s3://b/".to_owned(), 0..10, RetryPolicy::default()).collect().await;
+        let chunks: Vec<_> = retrying(open, timeout, 0..10, RetryPolicy::default()).collect().await;
         let bytes = chunks.into_iter().collect::<Result<Vec<Bytes>, _>>().map(|chunks| chunks.concat());
         let asked = asked.lock().unwrap().clone();
         (bytes, asked)
@@ -286,6 +295,32 @@ mod tests {
         assert_eq!(bytes.unwrap_err().reason(), "SourceTimeout");
         assert!(started.elapsed() <= RetryPolicy::default().deadline);
         assert_eq!(asked.len(), 4);
+    }
+
+    /// Reads ten bytes from a source that gives so many, each just before its stall, and then nothing more.
+    async fn read_slowly(given: usize, pace: Duration) -> (usize, bool, Duration) {
+        let open = move |range: Range<u64>| async move {
+            let chunks = stream::iter(0..given).then(move |_| async move {
+                sleep(pace).await;
+                Ok(Bytes::from_static(b"x"))
+            });
+            let silent = stream::pending().boxed();
+            Ok(if range.start == 0 { chunks.chain(silent).boxed() } else { silent })
+        };
+        let started = Instant::now();
+        let chunks = retrying(open, timeout, 0..10, RetryPolicy::default()).take(10).collect::<Vec<_>>().await;
+        let came = chunks.iter().filter(|chunk| chunk.is_ok()).count();
+        (came, came == chunks.len(), started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_counts_from_the_last_progress() {
+        let policy = RetryPolicy::default();
+        let pace = policy.stall - Duration::from_secs(1);
+        let (came, whole, took) = read_slowly(10, pace).await;
+        assert!((came, whole) == (10, true) && took > policy.deadline, "{came} {took:?}");
+        let (came, whole, took) = read_slowly(5, pace).await;
+        assert!((came, whole) == (5, false) && took <= 5 * pace + policy.deadline, "{came} {took:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use crate::{
     direct::{Direct, Remembering, Signer},
     object_store::Signed,
     sigv4::Signature,
+    slowdowns::Slowdowns,
     transport::{Redirects, Transport},
     uri::{Place, has_dot_segments},
     verify::Wanted,
@@ -32,6 +33,7 @@ pub(crate) struct S3Source {
     place: Place,
     credentials: Arc<dyn Credentials>,
     policy: Arc<SourcePolicy>,
+    slowdowns: Slowdowns,
     signed: PerKeys<Arc<Signed>>,
 }
 
@@ -42,9 +44,10 @@ impl S3Source {
         place: Place,
         credentials: Arc<dyn Credentials>,
         policy: Arc<SourcePolicy>,
+        slowdowns: Slowdowns,
     ) -> Result<Self, SourceError> {
         check(config, &bucket)?;
-        Ok(Self { config: config.clone(), bucket, place, credentials, policy, signed: PerKeys::new() })
+        Ok(Self { config: config.clone(), bucket, place, credentials, policy, slowdowns, signed: PerKeys::new() })
     }
 
     pub(crate) fn list(&self) -> BoxStream<'_, Result<Listed, SourceError>> {
@@ -71,8 +74,69 @@ impl S3Source {
 
     /// The service with the keys as they are now.
     fn signed(&self) -> Result<Arc<Signed>, SourceError> {
-        let make = |keys: &SecretKeys| signed(&self.config, &self.bucket, keys, &self.policy).map(Arc::new);
+        let make = |keys: &SecretKeys| self.make(keys).map(Arc::new);
         self.signed.get(self.credentials.current(), make)
+    }
+
+    /// The service as these keys may use it.
+    fn make(&self, keys: &SecretKeys) -> Result<Signed, SourceError> {
+        let (config, bucket) = (&self.config, self.bucket.as_str());
+        let uri = config.uri.as_str();
+        let endpoint = config.s3.endpoint.as_deref();
+        let addressing = config.s3.addressing.unwrap_or(match endpoint {
+            None if !bucket.contains('.') => Addressing::VirtualHost,
+            _ => Addressing::Path,
+        });
+        let region = config.s3.region.as_deref().unwrap_or(DEFAULT_REGION);
+        let place = || {
+            let builder = S3::default().bucket(bucket).endpoint(endpoint.unwrap_or(AWS)).region(region);
+            match addressing {
+                Addressing::VirtualHost => builder.enable_virtual_host_style(),
+                Addressing::Path => builder,
+            }
+        };
+        let unsigned = || place().disable_config_load().disable_ec2_metadata().skip_signature();
+        // The machine's own rights are looked at for `Ambient` only.
+        let (builder, signer) = match config.identity {
+            Identity::Ambient => {
+                let found = Arc::default();
+                let provider = DefaultCredentialProvider::new();
+                let provider = Remembering { provider, region: region.to_owned(), found: Arc::clone(&found) };
+                (place().credential_provider_chain(ProvideCredentialChain::new().push(provider)), Signer::Keys(found))
+            }
+            Identity::Anonymous => (unsigned(), Signer::Nobody),
+            Identity::Secret => {
+                let keys = aws_keys(config, keys)?;
+                let found = ArcSwapOption::from_pointee(Signature::new(region, keys.clone()));
+                let chain = ProvideCredentialChain::new().push(StaticKeys(keys));
+                let builder = place().disable_config_load().disable_ec2_metadata().credential_provider_chain(chain);
+                (builder, Signer::Keys(Arc::new(found)))
+            }
+        };
+        // Only the kind: the text of an error could repeat a setting.
+        let service = |builder| {
+            let operator = Operator::new(builder).map_err(|error| {
+                SourceError::invalid(uri, format!("the options of s3 make no sense ({})", error.kind()))
+            });
+            Ok::<Servicer, SourceError>(operator?.base_service().clone())
+        };
+        let name = config.name.as_deref();
+        let transport = |policy| Transport::new(uri, keys, name, policy, Redirects::Refuse, self.slowdowns.clone());
+        // Credentials of the machine come from a metadata service, at an address that sources themselves may not use.
+        let machine = match config.identity {
+            Identity::Ambient => Some(transport(Arc::new(SourcePolicy::unrestricted()))?),
+            Identity::Secret | Identity::Anonymous => None,
+        };
+        let transport = transport(self.policy.clone())?;
+        // Directory buckets want a session, not only a signature.
+        let direct = if bucket.ends_with("--x-s3") {
+            None
+        } else {
+            let unsigned =
+                Signed { service: service(unsigned())?, direct: None, transport: transport.clone(), machine: None };
+            unsigned.url_of_bucket().map(|base| Direct::new(base, signer))
+        };
+        Ok(Signed { service: service(builder)?, direct, transport, machine })
     }
 }
 
@@ -95,71 +159,6 @@ fn check(config: &SourceConfig, bucket: &str) -> Result<(), SourceError> {
         return error("a bucket with '.' in its name needs s3.addressing: Path");
     }
     Ok(())
-}
-
-/// The service as these keys may use it.
-fn signed(
-    config: &SourceConfig,
-    bucket: &str,
-    keys: &SecretKeys,
-    policy: &Arc<SourcePolicy>,
-) -> Result<Signed, SourceError> {
-    let uri = config.uri.as_str();
-    let endpoint = config.s3.endpoint.as_deref();
-    let addressing = config.s3.addressing.unwrap_or(match endpoint {
-        None if !bucket.contains('.') => Addressing::VirtualHost,
-        _ => Addressing::Path,
-    });
-    let region = config.s3.region.as_deref().unwrap_or(DEFAULT_REGION);
-    let place = || {
-        let builder = S3::default().bucket(bucket).endpoint(endpoint.unwrap_or(AWS)).region(region);
-        match addressing {
-            Addressing::VirtualHost => builder.enable_virtual_host_style(),
-            Addressing::Path => builder,
-        }
-    };
-    let unsigned = || place().disable_config_load().disable_ec2_metadata().skip_signature();
-    // The machine's own rights are looked at for `Ambient` only.
-    let (builder, signer) = match config.identity {
-        Identity::Ambient => {
-            let found = Arc::default();
-            let provider = DefaultCredentialProvider::new();
-            let provider = Remembering { provider, region: region.to_owned(), found: Arc::clone(&found) };
-            (place().credential_provider_chain(ProvideCredentialChain::new().push(provider)), Signer::Keys(found))
-        }
-        Identity::Anonymous => (unsigned(), Signer::Nobody),
-        Identity::Secret => {
-            let keys = aws_keys(config, keys)?;
-            let found = ArcSwapOption::from_pointee(Signature::new(region, keys.clone()));
-            let chain = ProvideCredentialChain::new().push(StaticKeys(keys));
-            let builder = place().disable_config_load().disable_ec2_metadata().credential_provider_chain(chain);
-            (builder, Signer::Keys(Arc::new(found)))
-        }
-    };
-    // Only the kind: the text of an error could repeat a setting.
-    let service = |builder| {
-        let operator = Operator::new(builder)
-            .map_err(|error| SourceError::invalid(uri, format!("the options of s3 make no sense ({})", error.kind())));
-        Ok::<Servicer, SourceError>(operator?.base_service().clone())
-    };
-    let name = config.name.as_deref();
-    let transport = Transport::new(uri, keys, name, policy.clone(), Redirects::Refuse)?;
-    // Credentials of the machine come from a metadata service, at an address that sources themselves may not use.
-    let machine = match config.identity {
-        Identity::Ambient => {
-            Some(Transport::new(uri, keys, name, Arc::new(SourcePolicy::unrestricted()), Redirects::Refuse)?)
-        }
-        Identity::Secret | Identity::Anonymous => None,
-    };
-    // Directory buckets want a session, not only a signature.
-    let direct = if bucket.ends_with("--x-s3") {
-        None
-    } else {
-        let unsigned =
-            Signed { service: service(unsigned())?, direct: None, transport: transport.clone(), machine: None };
-        unsigned.url_of_bucket().map(|base| Direct::new(base, signer))
-    };
-    Ok(Signed { service: service(builder)?, direct, transport, machine })
 }
 
 fn aws_keys(config: &SourceConfig, keys: &SecretKeys) -> Result<Credential, SourceError> {
@@ -218,7 +217,15 @@ mod tests {
         let credentials: Arc<dyn Credentials> =
             if secret { Arc::new(SharedCredentials::new(keys)) } else { Arc::new(NoCredentials) };
         let policy = Arc::new(SourcePolicy::default());
-        S3Source::open(&config, bucket.to_owned(), Place::Prefix(String::new()), credentials, policy).unwrap()
+        S3Source::open(
+            &config,
+            bucket.to_owned(),
+            Place::Prefix(String::new()),
+            credentials,
+            policy,
+            Slowdowns::default(),
+        )
+        .unwrap()
     }
 
     /// Both make the same request, but for how a key's characters are written in the URL.

@@ -8,7 +8,7 @@ use granary_image::Pin;
 
 use crate::{
     Credentials, Identity, SourceConfig, SourceError, SourcePolicy, file::FileSource, glob::KeyFilter,
-    http::HttpSource, s3::S3Source, uri::Location, verify::Wanted,
+    http::HttpSource, s3::S3Source, slowdowns::Slowdowns, uri::Location, verify::Wanted,
 };
 
 /// Bytes of an object in order.
@@ -31,6 +31,7 @@ pub struct Source {
     filter: KeyFilter,
     object_name: Option<String>,
     backend: Backend,
+    slowdowns: Slowdowns,
 }
 
 enum Backend {
@@ -61,21 +62,34 @@ impl Source {
         }
         let filter = KeyFilter::new(config)?;
         let object_name = location.object_name();
+        let slowdowns = Slowdowns::default();
         let backend = match location {
             Location::S3 { bucket, place } => {
-                Backend::S3(S3Source::open(config, bucket, place, credentials, policy)?.into())
+                Backend::S3(S3Source::open(config, bucket, place, credentials, policy, slowdowns.clone())?.into())
             }
             Location::Http { url, directory } => {
-                Backend::Http(HttpSource::open(config, url, directory, credentials, policy)?.into())
+                Backend::Http(HttpSource::open(config, url, directory, credentials, policy, slowdowns.clone())?.into())
             }
             Location::File { path } => Backend::File(FileSource::open(&config.uri, &path, &policy)?),
         };
-        Ok(Arc::new(Self { config: config.clone(), filter, object_name, backend }))
+        Ok(Arc::new(Self { config: config.clone(), filter, object_name, backend, slowdowns }))
     }
 
     /// What it was opened with.
     pub fn config(&self) -> &SourceConfig {
         &self.config
+    }
+
+    /// How many answers since it was opened said that it gets too many requests, or did not come in time: HTTP 429, 503 and
+    /// 504, S3's `SlowDown`, and timeouts, those of [`read_retrying`](crate::read_retrying) included.
+    pub fn slowdowns(&self) -> u64 {
+        self.slowdowns.count()
+    }
+
+    /// The error of an answer that its reader did not wait for any longer, which is counted.
+    pub(crate) fn timed_out(&self) -> SourceError {
+        self.slowdowns.add();
+        SourceError::Timeout { uri: self.config.uri.clone(), detail: "nothing came".to_owned() }
     }
 
     /// The file name for the key "", when the URI names an object itself: the last part of the URI.

@@ -1,16 +1,19 @@
 //! Reads whose answers are compared with what was asked for. Some servers ignore conditions or ranges, and some sit behind a
 //! proxy that does: what they send is never taken for the object.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    pin::Pin as Pinned,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use futures::{Stream, StreamExt as _};
 use granary_image::{Pin, PinKind};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use reqwest::Response;
 
-use crate::{ByteStream, SourceError, refusal::refusal, transport::Transport};
+use crate::{ByteStream, SourceError, client::Body, refusal::refusal, transport::Transport};
 
 /// What a read wants.
 #[derive(Clone, Debug)]
@@ -37,10 +40,11 @@ impl Wanted {
         let uri = transport.uri();
         let response = transport.send(request).await?;
         if !response.status().is_success() {
-            return Err(refusal(uri, Some(&self.key), response).await);
+            return Err(refusal(transport, Some(&self.key), response).await);
         }
         self.check(uri, response.status(), response.headers())?;
-        Ok(self.body(transport.clone(), response).boxed())
+        let left = self.range.end - self.range.start;
+        Ok(Verified { body: response.into_body(), left, wanted: self, transport: transport.clone() }.boxed())
     }
 
     fn check(&self, uri: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), SourceError> {
@@ -100,43 +104,44 @@ impl Wanted {
         }
     }
 
-    /// The body, chunk by chunk as it arrives. It is not over before the server has said so, since only then is it known not
-    /// to be longer, and the connection can be used again.
-    fn body(
-        self,
-        transport: Transport,
-        response: Response,
-    ) -> impl Stream<Item = Result<Bytes, SourceError>> + Send + 'static {
-        let left = self.range.end - self.range.start;
-        let failure = transport.clone();
-        let chunks = response.bytes_stream().map_err(move |error| failure.failure(error));
-        stream::try_unfold((chunks, left, self, transport), |(mut chunks, left, wanted, transport)| async move {
-            loop {
-                match chunks.next().await.transpose()? {
-                    Some(chunk) if chunk.is_empty() => {}
-                    Some(chunk) if chunk.len() as u64 > left => {
-                        return Err(wanted.bad(transport.uri(), "its body is longer than asked for".to_owned()));
-                    }
-                    Some(chunk) => {
-                        let left = left - chunk.len() as u64;
-                        return Ok(Some((chunk, (chunks, left, wanted, transport))));
-                    }
-                    None if left == 0 => return Ok(None),
-                    None => {
-                        let detail = format!("the body ended {left} bytes early");
-                        return Err(SourceError::Unavailable { uri: transport.uri().to_owned(), detail });
-                    }
-                }
-            }
-        })
-    }
-
     fn bad(&self, uri: &str, detail: String) -> SourceError {
         SourceError::BadAnswer { uri: uri.to_owned(), key: self.key.clone(), detail }
     }
 
     pub(crate) fn changed(&self, uri: &str, detail: String) -> SourceError {
         SourceError::ObjectChanged { uri: uri.to_owned(), key: self.key.clone(), detail }
+    }
+}
+
+/// The body, chunk by chunk as it arrives. It is not over before the server has said so, since only then is it known not to be
+/// longer, and the connection can be used again.
+struct Verified {
+    body: Body,
+    left: u64,
+    wanted: Wanted,
+    transport: Transport,
+}
+
+impl Stream for Verified {
+    type Item = Result<Bytes, SourceError>;
+
+    fn poll_next(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            return Poll::Ready(match ready!(this.body.poll_chunk(context)) {
+                Some(Ok(chunk)) if chunk.is_empty() => continue,
+                Some(Ok(chunk)) if chunk.len() as u64 > this.left => {
+                    Some(Err(this.wanted.bad(this.transport.uri(), "its body is longer than asked for".to_owned())))
+                }
+                Some(Ok(chunk)) => {
+                    this.left -= chunk.len() as u64;
+                    Some(Ok(chunk))
+                }
+                Some(Err(failure)) => Some(Err(this.transport.failure(failure))),
+                None if this.left == 0 => None,
+                None => Some(Err(this.transport.unavailable(format!("the body ended {} bytes early", this.left)))),
+            });
+        }
     }
 }
 

@@ -96,3 +96,29 @@ async fn what_is_final_is_not_tried_again() {
     assert_eq!(read(&source, &object, POLICY).await.unwrap_err().reason(), "ObjectNotFound");
     assert_eq!(server.requests().len() - before, 2);
 }
+
+#[tokio::test]
+async fn answers_that_ask_for_patience_are_counted() {
+    let (server, source, object) = one_object().await;
+    assert_eq!(source.slowdowns(), 0);
+    let count = async |fault| {
+        let before = source.slowdowns();
+        server.fail([fault]);
+        assert_eq!(read(&source, &object, POLICY).await.unwrap(), BYTES);
+        source.slowdowns() - before
+    };
+    for (fault, expected) in [
+        (Fault::None, 0),
+        (Fault::Status(500), 0),
+        (Fault::Status(403), 0),
+        (Fault::Close, 0),
+        (Fault::Status(429), 1),
+        (Fault::Status(503), 1),
+        (Fault::Hang, 1),
+    ] {
+        assert_eq!(count(fault.clone()).await, expected, "{fault:?}");
+    }
+    server.state().list_faults.extend([503, 500]);
+    list(&source).await.unwrap();
+    assert_eq!(source.slowdowns(), 4, "listings count, too");
+}

@@ -1,0 +1,93 @@
+//! Connections that wait for their next request.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http_body_util::Full;
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::{Instant, sleep};
+
+/// How long a connection waits. Many servers close theirs after about a minute.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+
+/// The side of a connection that sends.
+pub(crate) type Sender = SendRequest<Full<Bytes>>;
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: Authority,
+}
+
+/// Idle connections, as many as were in use at once: who reads decides how many that are.
+#[derive(Debug, Default)]
+pub(crate) struct Pool(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those that came back last are last.
+    idle: Vec<Idle>,
+    /// Whether a task will look for those that waited too long.
+    watched: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    place: Place,
+    sender: Sender,
+    since: Instant,
+}
+
+impl Pool {
+    /// A connection that can be used. The youngest comes first, so that the others can end when fewer are needed.
+    pub(crate) async fn take(&self, place: &Place) -> Option<Sender> {
+        while let Some(mut sender) = self.pop(place) {
+            // Just after an answer it takes a moment until the connection has seen its end, too.
+            if sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn pop(&self, place: &Place) -> Option<Sender> {
+        let idle = &mut self.state().idle;
+        idle.retain(|idle| !idle.sender.is_closed());
+        let ready = idle.iter().rposition(|idle| idle.place == *place && idle.sender.is_ready());
+        let at = ready.or_else(|| idle.iter().rposition(|idle| idle.place == *place))?;
+        Some(idle.remove(at).sender)
+    }
+
+    /// Keeps a connection whose answer has been read.
+    pub(crate) fn put(self: &Arc<Self>, place: Place, sender: Sender) {
+        let mut state = self.state();
+        state.idle.push(Idle { place, sender, since: Instant::now() });
+        if !state.watched {
+            state.watched = true;
+            tokio::spawn(watch(Arc::downgrade(self)));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends connections that wait too long, until there are none.
+async fn watch(pool: Weak<Pool>) {
+    loop {
+        sleep(IDLE_TIMEOUT).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut state = pool.state();
+        state.idle.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
+        if state.idle.is_empty() {
+            state.watched = false;
+            return;
+        }
+    }
+}
