@@ -130,7 +130,8 @@ async fn fill(blob: Arc<Blob>) {
     loop {
         let Some(fill) = blob.ahead.prefetcher.lock().fill(blob.ahead.begun.elapsed()) else { break };
         let stats = blob.stats();
-        let unread = stats.prefetched_bytes - stats.prefetch_used_bytes;
+        let gone = stats.prefetch_used_bytes + blob.store.unused_bytes();
+        let unread = stats.prefetched_bytes.saturating_sub(gone);
         if unread >= fill.unread || blob.pool.usage().free_bytes < 2 * RUN_BYTES {
             tokio::time::sleep(PAUSE).await;
             continue;

@@ -121,12 +121,6 @@ impl Gate {
             (state.meter.since, state.meter.bytes, state.meter.answers, state.meter.full) = (None, 0, 0, false);
         }
     }
-
-    /// Requests at once that the origin seems to be good for.
-    #[cfg(test)]
-    pub(crate) fn limit(&self) -> usize {
-        self.state.lock().climb.limit()
-    }
 }
 
 impl Place {
@@ -166,5 +160,72 @@ impl State {
         self.climb.measured(meter.bytes, time, meter.full, false);
         let full = !self.demand.is_empty() || !self.ahead.is_empty();
         (meter.since, meter.bytes, meter.answers, meter.full) = (Some(now), 0, 0, full);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::climb::START;
+
+    /// All places that there are now.
+    fn enter_all(gate: &Arc<Gate>, turn: Turn) -> Vec<Place> {
+        std::iter::from_fn(|| try_enter(gate, turn)).collect()
+    }
+
+    /// Enters if there is a place now.
+    fn try_enter(gate: &Arc<Gate>, turn: Turn) -> Option<Place> {
+        Box::pin(gate.enter(turn)).now_or_never()
+    }
+
+    #[test]
+    fn what_nobody_waits_for_leaves_places_for_readers() {
+        let gate = Arc::new(Gate::default());
+        let ahead = enter_all(&gate, Turn::Ahead);
+        assert_eq!(ahead.len(), START - START / 4);
+        let demand = enter_all(&gate, Turn::Demand);
+        assert_eq!(demand.len(), START / 4);
+    }
+
+    #[test]
+    fn readers_come_first_and_places_are_not_lost() {
+        let gate = Arc::new(Gate::default());
+        let mut taken = enter_all(&gate, Turn::Demand);
+        let mut ahead = Box::pin(gate.enter(Turn::Ahead));
+        let mut gone = Box::pin(gate.enter(Turn::Demand));
+        let mut demand = Box::pin(gate.enter(Turn::Demand));
+        assert!((&mut ahead).now_or_never().is_none() && (&mut gone).now_or_never().is_none());
+        assert!((&mut demand).now_or_never().is_none());
+        drop(gone);
+        taken.pop();
+        assert!((&mut ahead).now_or_never().is_none());
+        taken.push((&mut demand).now_or_never().expect("a place for the reader"));
+        taken.truncate(START - START / 4 - 1);
+        taken.push((&mut ahead).now_or_never().expect("a place for what is fetched ahead"));
+        assert_eq!(taken.len(), START - START / 4);
+        drop(taken);
+        assert_eq!(enter_all(&gate, Turn::Demand).len(), START);
+    }
+
+    #[test]
+    fn a_place_that_was_given_to_somebody_who_left_is_free_again() {
+        let gate = Arc::new(Gate::default());
+        let taken = enter_all(&gate, Turn::Demand);
+        let mut waiting = Box::pin(gate.enter(Turn::Demand));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(taken);
+        // It has a place by now, but never looked.
+        drop(waiting);
+        assert_eq!(enter_all(&gate, Turn::Demand).len(), START);
+    }
+
+    #[test]
+    fn a_source_that_asks_for_less_gets_fewer_requests() {
+        let gate = Arc::new(Gate::default());
+        gate.slowdowns(3);
+        gate.slowdowns(3);
+        assert_eq!(enter_all(&gate, Turn::Demand).len(), START * 2 / 3);
     }
 }
