@@ -32,6 +32,14 @@ pub enum StoreError {
         /// What it said.
         message: String,
     },
+    /// It cannot be decompressed.
+    #[error("what the image store (granary-operator) sent for {path} is of no use: {problem}")]
+    Coding {
+        /// What was asked for.
+        path: String,
+        /// Why.
+        problem: String,
+    },
     /// Another length than expected.
     #[error("the image store (granary-operator) sent {found} bytes or more of {expected}")]
     Length {
@@ -62,7 +70,11 @@ impl StoreError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
-            Self::File { .. } | Self::Authority(_) | Self::Unreachable(_) | Self::Length { .. } => None,
+            Self::File { .. }
+            | Self::Authority(_)
+            | Self::Unreachable(_)
+            | Self::Coding { .. }
+            | Self::Length { .. } => None,
         }
     }
 
@@ -71,6 +83,8 @@ impl StoreError {
         match self {
             // A body that ends too early; the token and the authority's certificate may be renewed at this moment.
             Self::Unreachable(_) | Self::Length { .. } | Self::Authority(_) | Self::File { .. } => true,
+            // The store checked it when it came, and TLS since then: it is damaged where it lies.
+            Self::Coding { .. } => false,
             Self::Refused { status, .. } => matches!(status, 401 | 408 | 425 | 429 | 500 | 502..=504),
         }
     }

@@ -1,20 +1,21 @@
 //! Client of the operator's image store, for nodes and index Jobs: [`granary_crds::exchange`] over HTTPS.
 
 mod connection;
+mod download;
 mod error;
+mod upload;
 
 use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use granary_crds::exchange::coding::ZSTD;
 use granary_crds::exchange::{ASSIGNMENT_PATH, Assignment, IndexResult, Problem, RESULT_PATH, artifact_path};
 use granary_image::Digest;
 use granary_serve::{ArtifactError, ArtifactStore};
-use reqwest::header::CONTENT_LENGTH;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use reqwest::{Method, RequestBuilder, Response};
 use tokio::fs::File;
-use tokio::io::AsyncWriteExt;
 
 use connection::Connection;
 pub use connection::{Authority, StoreAddress};
@@ -61,11 +62,12 @@ impl StoreClient {
         Ok(())
     }
 
-    /// Stores the `bytes` bytes in `file` under their digest.
+    /// Stores the `bytes` bytes in `file` under their digest. They are compressed once, into a file beside it that is removed again.
     pub async fn put(&self, digest: &Digest, bytes: u64, file: &Path) -> Result<(), StoreError> {
         let path = artifact_path(&digest.to_string());
+        let packed = upload::Packed::make(file, bytes).await?;
         let mut attempts = self.attempts();
-        while let Err(error) = self.try_put(&path, bytes, file).await {
+        while let Err(error) = self.try_put(&path, &packed).await {
             attempts.pause_after(error).await?;
         }
         Ok(())
@@ -86,15 +88,18 @@ impl StoreClient {
         response.json().await.map_err(StoreError::broken)
     }
 
-    async fn try_put(&self, path: &str, bytes: u64, file: &Path) -> Result<(), StoreError> {
-        let body = File::open(file).await.map_err(|error| StoreError::file("read", file, error))?;
-        let put = |request: RequestBuilder| request.header(CONTENT_LENGTH, bytes).body(body);
+    async fn try_put(&self, path: &str, packed: &upload::Packed) -> Result<(), StoreError> {
+        let failed = |error| StoreError::file("read", packed.path(), error);
+        let body = File::open(packed.path()).await.map_err(failed)?;
+        let bytes = body.metadata().await.map_err(failed)?.len();
+        let put =
+            |request: RequestBuilder| request.header(CONTENT_ENCODING, ZSTD).header(CONTENT_LENGTH, bytes).body(body);
         self.ask(Method::PUT, path, put).await.map(drop)
     }
 
     async fn try_get(&self, path: &str, bytes: u64, to: &Path) -> Result<(), StoreError> {
-        let response = self.ask(Method::GET, path, |request| request).await?;
-        write(response, bytes, to).await
+        let response = self.ask(Method::GET, path, |request| request.header(ACCEPT_ENCODING, ZSTD)).await?;
+        download::write(response, path, bytes, to).await
     }
 
     async fn ask(
@@ -116,25 +121,6 @@ impl StoreClient {
         };
         Err(StoreError::Refused { path: path.to_owned(), status: status.as_u16(), message })
     }
-}
-
-async fn write(response: Response, bytes: u64, to: &Path) -> Result<(), StoreError> {
-    let failed = |error| StoreError::file("write", to, error);
-    let mut file = File::create(to).await.map_err(failed)?;
-    let mut written = 0;
-    let mut body = response.bytes_stream();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(StoreError::broken)?;
-        written += chunk.len() as u64;
-        if written > bytes {
-            return Err(StoreError::Length { expected: bytes, found: written });
-        }
-        file.write_all(&chunk).await.map_err(failed)?;
-    }
-    if written != bytes {
-        return Err(StoreError::Length { expected: bytes, found: written });
-    }
-    file.flush().await.map_err(failed)
 }
 
 /// What is left of [`ATTEMPTS`].

@@ -9,10 +9,12 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use granary_crds::exchange::coding::{Coding, Decompressor, compress};
 use granary_crds::exchange::{Assignment, IndexResult, Problem};
 use granary_csi_driver::store::{Authority, StoreAddress, StoreClient};
 use granary_image::Digest;
@@ -30,6 +32,12 @@ pub struct Store {
     /// Results that lose a race.
     pub conflicts: usize,
     pub token: String,
+    /// It knows no zstd, as an older one.
+    pub is_old: bool,
+    /// Answers instead of artifacts: a coding and a body.
+    pub answers: Vec<(&'static str, Vec<u8>)>,
+    /// Bytes of the bodies that came.
+    pub received: usize,
 }
 
 type Shared = Arc<Mutex<Store>>;
@@ -140,14 +148,34 @@ async fn assignment(State(store): State<Shared>, headers: HeaderMap) -> Result<J
     }
 }
 
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap())
+}
+
+/// `content` in one frame.
+pub fn zstd(content: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    compress(content, content.len() as u64, &mut frame).unwrap();
+    frame
+}
+
 async fn artifact(
     State(store): State<Shared>,
     Path(digest): Path<String>,
     headers: HeaderMap,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Response, Refusal> {
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
     admit(&mut store, &headers)?;
-    store.artifacts.get(&digest).cloned().ok_or_else(|| problem(StatusCode::NOT_FOUND, "no such artifact"))
+    let packed = |coding, body| Ok(([("content-encoding", coding)], body).into_response());
+    if let Some((coding, body)) = store.answers.pop() {
+        return packed(coding, body);
+    }
+    let found = store.artifacts.get(&digest);
+    let found = found.ok_or_else(|| problem(StatusCode::NOT_FOUND, "no such artifact"))?;
+    match Coding::accepted(header(&headers, "accept-encoding")) {
+        Coding::Zstd if !store.is_old => packed("zstd", zstd(found)),
+        _ => Ok(found.clone().into_response()),
+    }
 }
 
 async fn put(
@@ -159,10 +187,23 @@ async fn put(
     admit(&mut store.lock().unwrap_or_else(PoisonError::into_inner), &headers)?;
     let body = to_bytes(body, usize::MAX).await.map_err(|_| problem(StatusCode::BAD_REQUEST, "half a body"))?;
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    if Digest::of(&body).to_string() != digest {
+    store.received += body.len();
+    let content = match Coding::of(header(&headers, "content-encoding")) {
+        Some(Coding::Zstd) => {
+            let (mut decompressor, mut content, mut rest) =
+                (Decompressor::new(1 << 30).unwrap(), Vec::new(), &body[..]);
+            while let Some(bytes) = decompressor.step(&mut rest).unwrap() {
+                content.extend_from_slice(bytes);
+            }
+            content
+        }
+        Some(Coding::Identity) => body.to_vec(),
+        None => return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "another coding")),
+    };
+    if Digest::of(&content).to_string() != digest {
         return Err(problem(StatusCode::BAD_REQUEST, "another digest"));
     }
-    store.artifacts.insert(digest, body.to_vec());
+    store.artifacts.insert(digest, content);
     Ok(StatusCode::CREATED)
 }
 

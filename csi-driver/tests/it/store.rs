@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use granary_csi_driver::store::StoreError;
 use granary_image::Digest;
 
-use crate::operator::{Operator, certificates};
+use crate::operator::{Operator, certificates, zstd};
 
 #[tokio::test]
 async fn fetches_exactly_the_bytes() {
@@ -12,7 +12,33 @@ async fn fetches_exactly_the_bytes() {
     let digest = operator.hold(b"image");
     let to = operator.file("image");
     operator.client().get(&digest, 5, &to).await.unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), b"image");
+    operator.change(|store| store.is_old = true);
+    operator.client().get(&digest, 5, &to).await.unwrap();
     assert_eq!(std::fs::read(to).unwrap(), b"image");
+}
+
+#[tokio::test]
+async fn takes_no_more_from_a_store_than_the_version_names() {
+    let operator = Operator::start().await;
+    let digest = operator.hold(b"image");
+    let frame = zstd(b"image");
+    for (coding, body, words) in [
+        // 64 MiB of zeros are a few KiB on the way.
+        ("zstd", zstd(&vec![0; 64 << 20]), "sent 6 bytes or more of 5"),
+        ("zstd", zstd(b"imag"), "sent 4 bytes or more of 5"),
+        ("zstd", b"image".to_vec(), "cannot be decompressed"),
+        ("zstd", frame[..frame.len() - 1].to_vec(), "ends in the middle"),
+        ("zstd", [frame.clone(), frame.clone()].concat(), "follows the zstd frame"),
+        ("gzip", b"image".to_vec(), "'gzip'"),
+    ] {
+        // For as many attempts as it may make.
+        operator.change(|store| store.answers = vec![(coding, body); 6]);
+        let to = operator.file("image");
+        let error = operator.client().get(&digest, 5, &to).await.unwrap_err().to_string();
+        assert!(error.contains(words), "'{words}' is not in: {error}");
+        assert!(std::fs::metadata(to).map_or(0, |file| file.len()) <= 5);
+    }
 }
 
 #[tokio::test]
@@ -77,11 +103,24 @@ async fn another_length_is_an_error() {
 #[tokio::test]
 async fn stores_a_large_file_after_trouble_in_the_middle() {
     let operator = Operator::start().await;
-    let bytes = vec![7; 30_000_000];
+    // Not the same all along, so that it is still large when it is compressed.
+    let bytes: Vec<u8> = (0..30_000_000_u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
     let digest = Digest::of(&bytes);
     let file = operator.file("image");
     std::fs::write(&file, &bytes).unwrap();
     operator.change(|store| store.failures = vec![StatusCode::SERVICE_UNAVAILABLE]);
     operator.client().put(&digest, bytes.len() as u64, &file).await.unwrap();
     assert!(operator.change(|store| store.artifacts[&digest.to_string()] == bytes));
+    assert!(!operator.file("image.zst").exists(), "the compressed copy stayed");
+}
+
+#[tokio::test]
+async fn sends_less_than_there_is() {
+    let operator = Operator::start().await;
+    let bytes = b"train/images/".repeat(10_000);
+    let (digest, file) = (Digest::of(&bytes), operator.file("image"));
+    std::fs::write(&file, &bytes).unwrap();
+    operator.client().put(&digest, bytes.len() as u64, &file).await.unwrap();
+    let (received, artifact) = operator.change(|store| (store.received, store.artifacts[&digest.to_string()].clone()));
+    assert!(artifact == bytes && received < bytes.len() / 10, "{received} bytes");
 }
