@@ -134,6 +134,35 @@ pub struct VersionReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub missing_bytes: Option<i64>,
+    /// How it is mounted now. EROFSFile: on the cache's files, since it was complete when it was mounted; EROFSLoopNative: by loop
+    /// devices on the cache's files, since all of it is cached; EROFSLoopFUSE: by a FUSE file that fetches what is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional::<MountLayout>")]
+    pub layout: Option<MountLayout>,
+}
+
+/// How a version is mounted at this moment. Only the last needs the node process for reading.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountLayout {
+    /// EROFS on the image and the cache's file themselves.
+    EROFSFile,
+    /// EROFS on loop devices, the blob's over the cache's file.
+    EROFSLoopNative,
+    /// EROFS on loop devices, the blob's over a FUSE file.
+    EROFSLoopFUSE,
+    /// A value that this release does not know. Never written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+impl MountLayout {
+    /// Those that are written, each with its name.
+    pub const NAMES: [(Self, &str); 3] = [
+        (Self::EROFSFile, "EROFSFile"),
+        (Self::EROFSLoopNative, "EROFSLoopNative"),
+        (Self::EROFSLoopFUSE, "EROFSLoopFUSE"),
+    ];
 }
 
 /// Reads that failed for one reason.
@@ -148,4 +177,17 @@ pub struct ReadErrorReport {
     pub count: i64,
     /// The last one.
     pub last_time: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_are_called_what_they_are_written_as() {
+        for (layout, name) in MountLayout::NAMES {
+            assert_eq!(serde_json::to_value(layout).unwrap(), name);
+        }
+        assert_eq!(serde_json::from_value::<MountLayout>("EROFSLater".into()).unwrap(), MountLayout::Unknown);
+    }
 }

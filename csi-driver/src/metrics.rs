@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use granary_crds::node_cache::MountLayout;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -103,12 +104,15 @@ impl Collector for CacheCollector {
             ("source_read", "Read from sources", Some(Unit::Bytes), traffic.source_bytes),
             ("source_requests", "Requests to sources", None, traffic.source_requests),
             ("served", "Served to the kernel", Some(Unit::Bytes), traffic.served_bytes),
+            ("prefetched", "Read from sources before it was asked for", Some(Unit::Bytes), traffic.prefetched_bytes),
+            ("prefetch_used", "Of what was prefetched, read then", Some(Unit::Bytes), traffic.prefetch_used_bytes),
         ] {
             let counter = ConstCounter::new(value);
             let metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
             counter.encode(metric)?;
         }
         pools(&mut encoder, &report)?;
+        mounts(&mut encoder, &report)?;
         let pods: i64 = report
             .datasets
             .iter()
@@ -131,6 +135,17 @@ impl Collector for CacheCollector {
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+/// Every layout at each scrape, so that a mount that moves is seen in both.
+fn mounts(encoder: &mut DescriptorEncoder<'_>, report: &MountReport) -> fmt::Result {
+    let mut family = encoder.encode_descriptor("mounts", "Mounted versions, by layout", None, MetricType::Gauge)?;
+    for (layout, name) in MountLayout::NAMES {
+        let versions = report.datasets.iter().flat_map(|dataset| &dataset.versions);
+        let count = versions.filter(|version| version.layout == Some(layout)).count();
+        ConstGauge::new(count as i64).encode(family.encode_family(&[("layout", name)])?)?;
+    }
+    Ok(())
 }
 
 fn pools(encoder: &mut DescriptorEncoder<'_>, report: &MountReport) -> fmt::Result {

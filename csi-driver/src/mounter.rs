@@ -73,6 +73,10 @@ pub struct Traffic {
     pub source_requests: u64,
     /// To the kernel, in bytes.
     pub served_bytes: u64,
+    /// From sources before anybody asked, in bytes.
+    pub prefetched_bytes: u64,
+    /// Of those, in parts that somebody read then, in bytes.
+    pub prefetch_used_bytes: u64,
 }
 
 /// Why something could not be mounted.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use granary_crds::node_cache::{DatasetReport, Layout, PoolReport, ReadErrorReport, VersionReport};
+use granary_crds::node_cache::{DatasetReport, Layout, MountLayout, PoolReport, ReadErrorReport, VersionReport};
 use granary_crds::{DataStorageClass, Time};
 use granary_fetch::SecretKeys;
 use granary_serve::{ArtifactStore, ServeError, Server};
@@ -39,6 +39,7 @@ impl ServerMounter {
 impl Mounter for ServerMounter {
     fn support(&self) -> Result<Layout, String> {
         match self.server.layout() {
+            granary_serve::Layout::EROFSFile => Ok(Layout::EROFSFile),
             granary_serve::Layout::EROFSLoop => Ok(Layout::EROFSLoop),
             granary_serve::Layout::Unsupported(why) => Err(why),
         }
@@ -105,15 +106,18 @@ fn report(report: granary_serve::Report) -> MountReport {
             source_bytes: traffic.source_bytes,
             source_requests: traffic.source_requests,
             served_bytes: traffic.served_bytes,
+            prefetched_bytes: traffic.prefetched_bytes,
+            prefetch_used_bytes: traffic.prefetch_used_bytes,
         },
     }
 }
 
 fn dataset(report: granary_serve::DatasetReport) -> DatasetReport {
-    let versions = report.versions.into_iter().map(|(name, pods)| VersionReport {
-        name,
-        pod_count: i32::try_from(pods).unwrap_or(i32::MAX),
+    let versions = report.versions.into_iter().map(|version| VersionReport {
+        name: version.version,
+        pod_count: i32::try_from(version.targets).unwrap_or(i32::MAX),
         missing_bytes: None,
+        layout: Some(layout(version.layout)),
     });
     let read_errors = report.read_errors.into_iter().map(|error| ReadErrorReport {
         reason: error.reason,
@@ -127,6 +131,14 @@ fn dataset(report: granary_serve::DatasetReport) -> DatasetReport {
         cached_bytes: signed(report.cached_bytes),
         versions: versions.collect(),
         read_errors: read_errors.collect(),
+    }
+}
+
+fn layout(layout: granary_serve::MountLayout) -> MountLayout {
+    match layout {
+        granary_serve::MountLayout::EROFSFile => MountLayout::EROFSFile,
+        granary_serve::MountLayout::EROFSLoopNative => MountLayout::EROFSLoopNative,
+        granary_serve::MountLayout::EROFSLoopFUSE => MountLayout::EROFSLoopFUSE,
     }
 }
 

@@ -4,10 +4,17 @@ use std::collections::BTreeSet;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use granary_crds::node_cache::{DatasetReport, MountLayout, VersionReport};
 use granary_csi_driver::proto::registration::RegistrationStatus;
 use tower::ServiceExt;
 
 use crate::driver::Driver;
+
+/// A dataset with a version for each of `layouts`.
+fn dataset(layouts: &[MountLayout]) -> DatasetReport {
+    let version = |layout: &MountLayout| VersionReport { layout: Some(*layout), ..VersionReport::default() };
+    DatasetReport { versions: layouts.iter().map(version).collect(), ..DatasetReport::default() }
+}
 
 async fn get(driver: &Driver, path: &str) -> (StatusCode, String) {
     let request = Request::get(path).body(Body::empty()).unwrap();
@@ -30,6 +37,7 @@ async fn readiness_waits_for_the_kubelet_and_liveness_does_not() {
 #[tokio::test]
 async fn metrics_have_the_cache_and_the_outcomes() {
     let driver = Driver::start().await;
+    driver.mounter.change(|mounts| mounts.datasets = vec![dataset(&[MountLayout::EROFSFile, MountLayout::EROFSFile])]);
     driver.publish(driver.request("a")).await.unwrap();
     driver.publish(driver.request_with("b", &[("uid", "")])).await.unwrap_err();
     let (status, text) = get(&driver, "/metrics").await;
@@ -42,6 +50,10 @@ async fn metrics_have_the_cache_and_the_outcomes() {
         "granary_node_source_read_bytes_total 4096",
         "granary_node_source_requests_total 2",
         "granary_node_served_bytes_total 8192",
+        "granary_node_prefetched_bytes_total 2048",
+        "granary_node_prefetch_used_bytes_total 1024",
+        "granary_node_mounts{layout=\"EROFSFile\"} 2",
+        "granary_node_mounts{layout=\"EROFSLoopFUSE\"} 0",
         "granary_node_cache_used_bytes{class=\"granary\"} 40",
         "granary_node_cache_limit_bytes{class=\"granary\"} 100",
         "granary_node_cache_free_bytes{class=\"granary\"} 1000",

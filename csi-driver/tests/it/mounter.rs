@@ -98,7 +98,15 @@ impl Mounter for FakeMounter {
                 free_bytes: Some(1000),
             }],
             datasets: self.change(|mounts| mounts.datasets.clone()),
-            traffic: Traffic { hits: 7, misses: 3, source_bytes: 4096, source_requests: 2, served_bytes: 8192 },
+            traffic: Traffic {
+                hits: 7,
+                misses: 3,
+                source_bytes: 4096,
+                source_requests: 2,
+                served_bytes: 8192,
+                prefetched_bytes: 2048,
+                prefetch_used_bytes: 1024,
+            },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use granary_crds::NodeCacheStatus;
 use granary_crds::conditions::reasons;
-use granary_crds::node_cache::{DatasetReport, Layout, VersionReport};
+use granary_crds::node_cache::{DatasetReport, Layout, MountLayout, VersionReport};
 use granary_csi_driver::health::Trouble;
 use granary_csi_driver::node::Parts;
 use granary_csi_driver::node_cache::{LONGEST, Last, SHORTEST, report, status};
@@ -15,7 +15,12 @@ use crate::cluster::cluster;
 use crate::mounter::FakeMounter;
 
 fn cached(bytes: i64) -> FakeMounter {
-    let version = |pods| VersionReport { name: "imagenet-1".into(), pod_count: pods, missing_bytes: None };
+    let version = |pods| VersionReport {
+        name: "imagenet-1".into(),
+        pod_count: pods,
+        missing_bytes: None,
+        layout: Some(MountLayout::EROFSLoopFUSE),
+    };
     let dataset = |uid: &str, versions| DatasetReport {
         uid: uid.into(),
         namespace: "vision".into(),
@@ -64,6 +69,22 @@ fn is_written_on_change_but_not_too_often_and_to_show_that_it_lives() {
     ] {
         assert_eq!(last.is_due(status, written + age), due, "{age:?}");
     }
+}
+
+#[test]
+fn a_mount_that_is_moved_is_a_change() {
+    let mounter = cached(1);
+    let now = time("2026-01-01T00:00:00Z");
+    let before = status(&mounter, None, None, now);
+    mounter.change(|mounts| mounts.datasets[1].versions[0].layout = Some(MountLayout::EROFSLoopNative));
+    let after = status(&mounter, None, Some(&before), now);
+    let layout = |status: &NodeCacheStatus| status.datasets[0].versions[0].layout;
+    assert_eq!(
+        (layout(&before), layout(&after)),
+        (Some(MountLayout::EROFSLoopFUSE), Some(MountLayout::EROFSLoopNative))
+    );
+    let written = Instant::now();
+    assert!(Last(Some((before, written))).is_due(&after, written + SHORTEST));
 }
 
 #[test]

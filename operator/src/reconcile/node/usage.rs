@@ -89,7 +89,7 @@ mod tests {
                 .map(|(name, pod_count)| VersionReport {
                     name: (*name).to_owned(),
                     pod_count: *pod_count,
-                    missing_bytes: None,
+                    ..VersionReport::default()
                 })
                 .collect(),
             read_errors: errors
