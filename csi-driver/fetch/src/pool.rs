@@ -91,3 +91,52 @@ async fn watch(pool: Weak<Pool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use hyper::client::conn::http1::handshake;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    async fn connection() -> (Sender, DuplexStream) {
+        let (ours, server) = duplex(64);
+        let (sender, connection) = handshake::<_, Full<Bytes>>(TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(connection);
+        (sender, server)
+    }
+
+    fn place(authority: &'static str) -> Place {
+        Place { scheme: Scheme::HTTPS, authority: Authority::from_static(authority) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_used_for_its_place_and_until_its_server_closes_it() {
+        let pool = Arc::new(Pool::default());
+        let (sender, server) = connection().await;
+        pool.put(place("a"), sender);
+        assert!(pool.take(&place("b")).await.is_none());
+        let sender = pool.take(&place("a")).await.unwrap();
+        assert!(pool.take(&place("a")).await.is_none());
+        pool.put(place("a"), sender);
+        drop(server);
+        while !pool.state().idle[0].sender.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        assert!(pool.take(&place("a")).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_does_not_wait_for_ever() {
+        let pool = Arc::new(Pool::default());
+        for _ in 0..2 {
+            let (sender, server) = connection().await;
+            pool.put(place("a"), sender);
+            sleep(IDLE_TIMEOUT * 3).await;
+            assert!(pool.state().idle.is_empty() && !pool.state().watched);
+            drop(server);
+        }
+    }
+}

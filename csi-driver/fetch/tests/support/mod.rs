@@ -40,6 +40,8 @@ pub struct State {
     pub list_faults: VecDeque<u16>,
     /// Whether pages say that there is more, but not where.
     pub loses_token: bool,
+    /// Connections that were accepted, but for those with TLS.
+    pub connections: usize,
     /// What was asked.
     pub requests: Vec<Request>,
     /// If set, requests must be signed with this key id or carry this Authorization.
@@ -70,6 +72,7 @@ impl Server {
         let state = server.state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                state.lock().unwrap().connections += 1;
                 tokio::spawn(wire::serve(stream, state.clone()));
             }
         });
