@@ -107,7 +107,7 @@ fn measure(paths: &Paths, options: &Options, dir: &Path, mut rows: Vec<Row>, fig
         Bench { dir, origin: &origin, loader: &loader, memory_limit: figures.memory_limit, repeats: options.repeats };
     for round in 1..=options.rounds {
         for group in rows.chunk_by(|one, next| one.group() == next.group()) {
-            for system in &systems {
+            for system in systems.iter().filter(|system| group.iter().any(|row| system.can(row))) {
                 progress::note(format!(
                     "round {round} of {}: {}, {}",
                     options.rounds,

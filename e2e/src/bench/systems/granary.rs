@@ -13,8 +13,10 @@ use crate::images::GranaryImage;
 use crate::paths::Paths;
 
 pub(super) const NAME: &str = "granary";
-/// Name of the FUSE file that a mount's blob comes from while parts of it are missing.
-const FUSE_FILE: &str = "granary.blob";
+/// Name of the file that a blob's bytes are cached in.
+const CACHE_FILE: &str = "data";
+/// The layout while parts are missing.
+const THROUGH_FUSE: &str = "EROFSLoopFUSE";
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Granary {
@@ -56,7 +58,7 @@ impl System for Granary {
 
     fn settle(&self, place: &Place) -> Result<()> {
         let begun = Instant::now();
-        while self.layout(place) == Some("EROFSLoopFUSE") {
+        while self.layout(place) == Some(THROUGH_FUSE) {
             if begun.elapsed() > SETTLE_LIMIT {
                 bail!("the mount is still served through FUSE {} s after it was read whole", SETTLE_LIMIT.as_secs());
             }
@@ -65,15 +67,16 @@ impl System for Granary {
         Ok(())
     }
 
-    /// Told from the loop devices over files of this run: none, over the cache's file, or over the FUSE file.
+    /// Told from the loop devices over files of this run: none, one over the cache's file, or only the image's. The FUSE file that
+    /// serves what is missing lies on a mount that has no place in the tree.
     fn layout(&self, place: &Place) -> Option<&'static str> {
-        let ours: Vec<PathBuf> =
-            loops().into_iter().map(|(_, file)| file).filter(|file| file.starts_with(place.work)).collect();
-        let over_fuse = ours.iter().any(|file| file.file_name().is_some_and(|name| name == FUSE_FILE));
-        Some(match (ours.is_empty(), over_fuse) {
+        let files = loops().into_iter().map(|(_, file)| file);
+        let ours: Vec<PathBuf> = files.filter(|file| file.starts_with(place.work)).collect();
+        let over_cache = ours.iter().any(|file| file.file_name().is_some_and(|name| name == CACHE_FILE));
+        Some(match (ours.is_empty(), over_cache) {
             (true, _) => "EROFSFile",
-            (false, true) => "EROFSLoopFUSE",
-            (false, false) => "EROFSLoopNative",
+            (false, true) => "EROFSLoopNative",
+            (false, false) => THROUGH_FUSE,
         })
     }
 }
