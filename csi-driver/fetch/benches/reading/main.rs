@@ -60,23 +60,27 @@ const CLIENTS: [Client; 4] = [Client::Native, Client::Anonymous, Client::Signed,
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().collect();
-    if arguments.iter().any(|argument| argument == server::SERVE) {
-        return Ok(server::serve()?);
+    rustls::crypto::ring::default_provider().install_default().map_err(|_| "there is a provider already")?;
+    match arguments.get(1).map(String::as_str) {
+        Some(server::SERVE) => return Ok(server::serve(false)?),
+        Some(server::SERVE_TLS) => return Ok(server::serve(true)?),
+        _ => {}
     }
     // A test run only shows that it still works.
     let measured = arguments.iter().any(|argument| argument == "--bench");
-    let (rounds, loads) =
-        if measured { (5, [ask::big(512), ask::small(20_000)]) } else { (1, [ask::big(8), ask::small(64)]) };
+    let (rounds, few) = if measured { (7, [512, 20_000, 128]) } else { (1, [8, 64, 8]) };
+    let loads = [ask::big(few[0], false), ask::small(few[1]), ask::big(few[2], true)];
     let chosen = arguments.iter().skip(1).filter(|argument| !argument.starts_with('-')).collect::<Vec<_>>();
-    rustls::crypto::ring::default_provider().install_default().map_err(|_| "there is a provider already")?;
-    let server = Server::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for load in loads.map(Arc::new) {
         if !chosen.is_empty() && !chosen.iter().any(|word| load.name.contains(*word)) {
             continue;
         }
+        let server = Server::start(load.tls)?;
         let mut all: Vec<(Client, Vec<Round>)> = CLIENTS
             .into_iter()
+            // Without a Secret there is no other authority to trust.
+            .filter(|client| !load.tls || *client != Client::Anonymous)
             .filter(|client| chosen.len() < 2 || format!("{client:?}") == *chosen[1])
             .map(|client| (client, Vec::new()))
             .collect();
@@ -96,11 +100,14 @@ async fn round(client: Client, server: &Server, load: &Arc<Load>) -> Result<Roun
     let next = Arc::new(AtomicUsize::new(0));
     let (started, cpu) = (Instant::now(), cpu_time());
     let workers = (0..load.at_once).map(|_| {
-        let (load, next, source, pin, address) =
-            (load.clone(), next.clone(), source.clone(), pin.clone(), server.address);
+        let (load, next, source, pin) = (load.clone(), next.clone(), source.clone(), pin.clone());
+        let (address, authority) = (server.address, server.authority.clone());
         tokio::spawn(async move {
-            let mut native =
-                if client == Client::Native { Some(native::Connection::open(address).await?) } else { None };
+            let mut native = if client == Client::Native {
+                Some(native::Connection::open(address, authority.as_deref()).await?)
+            } else {
+                None
+            };
             let mut got = Got::default();
             while let Some(ask) = load.asks.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let one = match &mut native {
@@ -122,7 +129,8 @@ async fn round(client: Client, server: &Server, load: &Arc<Load>) -> Result<Roun
 
 fn open(client: Client, server: &Server) -> Result<Arc<Source>, Failure> {
     let identity = if client == Client::Anonymous { Identity::Anonymous } else { Identity::Secret };
-    let endpoint = Some(format!("http://{}", server.address));
+    let scheme = if server.authority.is_some() { "https" } else { "http" };
+    let endpoint = Some(format!("{scheme}://{}", server.address));
     let config = SourceConfig {
         uri: "s3://bucket/".to_owned(),
         identity,
@@ -131,10 +139,12 @@ fn open(client: Client, server: &Server) -> Result<Arc<Source>, Failure> {
     };
     let policy = Arc::new(SourcePolicy::unrestricted());
     let keys = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "example")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into_iter()
+        .chain(server.authority.clone().map(|pem| ("ca.crt".to_owned(), pem)));
     Ok(match identity {
         Identity::Secret => {
-            let keys = SharedCredentials::new(keys.into_iter().collect::<SecretKeys>());
+            let keys = SharedCredentials::new(keys.collect::<SecretKeys>());
             Source::open(&config, Arc::new(keys), policy)?
         }
         _ => Source::open(&config, Arc::new(NoCredentials), policy)?,
