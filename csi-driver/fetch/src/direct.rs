@@ -1,6 +1,6 @@
 //! Reads of S3 objects without OpenDAL: the request is named and signed here.
 //!
-//! OpenDAL costs 30 us of CPU for each request (its layers, two signers' copies of the head, an error about the answer that it
+//! OpenDAL costs 20 us of CPU for each request (its layers, two signers' copies of the head, an error about the answer that it
 //! does not see), which is as much as hyper needs for a whole object of 100 KB. It still names the service, finds the machine's
 //! credentials, lists, and reads from what needs more than a signature, as directory buckets do.
 
@@ -102,5 +102,31 @@ impl<P: ProvideCredential<Credential = Credential>> ProvideCredential for Rememb
         let signature = credential.clone().map(|credential| Arc::new(Signature::new(&self.region, credential)));
         self.found.store(signature);
         Ok(credential)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use granary_image::Pin;
+    use reqsign_aws_v4::StaticCredentialProvider;
+
+    use super::*;
+
+    /// OpenDAL makes requests as long as no credential is known, and when the known one is about to end.
+    #[tokio::test]
+    async fn keys_of_the_machine_are_used_once_they_are_known_and_while_they_hold() {
+        let found = Arc::default();
+        let direct = Direct::new("http://h/b/".to_owned(), Signer::Keys(Arc::clone(&found)));
+        let pin = Pin { kind: PinKind::ETag, value: "\"e\"".to_owned() };
+        let wanted = Wanted { key: "k".to_owned(), pin, size: 10, range: 0..5 };
+        let request = || direct.request("s3://b/", "k", &wanted).unwrap();
+        assert!(request().is_none());
+        let provider = StaticCredentialProvider::new("AKID", "secret");
+        let provider = Remembering { provider, region: "r".to_owned(), found: Arc::clone(&found) };
+        let credential = provider.provide_credential(&Context::new()).await.unwrap().unwrap();
+        assert!(request().unwrap().headers().contains_key(header::AUTHORIZATION));
+        let ends = Credential { expires_in: Some(reqsign_core::time::Timestamp::now()), ..credential };
+        found.store(Some(Arc::new(Signature::new("r", ends))));
+        assert!(request().is_none());
     }
 }
