@@ -22,6 +22,16 @@ pub enum Command {
     Mount(MountArgs),
     /// Print what a version of URIs would contain.
     Index(IndexArgs),
+    /// List what is mounted on this machine, by `granary mount` or a cluster's node, and how. Needs root.
+    Status(StatusArgs),
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// For programs: a list of objects with mountPoint, layout and, where they are known, dataset, version and cachedPercent.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `mount`.
@@ -36,9 +46,12 @@ pub struct MountArgs {
     /// Directory that keeps what was read, for this and later mounts.
     #[arg(long, value_name = "DIR", default_value = "/var/cache/granary")]
     pub cache: PathBuf,
-    /// Most that the cache takes, such as 500G or 1Ti; without it, all but a tenth of the filesystem.
+    /// Most that the cache takes, such as 500G or 1Ti; without it, all but what --min-free says.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub cache_size: Option<u64>,
+    /// Percent of the cache's filesystem that stay free: the cache gives way to others.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=90))]
+    pub min_free: u8,
     /// Fill the cache with everything in the background, behind what is being read; as far as it fits.
     #[arg(long)]
     pub preload: bool,
@@ -116,7 +129,7 @@ mod tests {
     fn mount(line: &str) -> MountArgs {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Mount(args) => args,
-            Command::Index(_) => panic!("not mount"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -139,9 +152,13 @@ mod tests {
 
     #[test]
     fn incomplete_lines_are_refused() {
-        for line in
-            ["granary mount", "granary mount s3://a/", "granary index", "granary mount s3://a/ /m --cache-size 1X"]
-        {
+        for line in [
+            "granary mount",
+            "granary mount s3://a/",
+            "granary index",
+            "granary mount s3://a/ /m --cache-size 1X",
+            "granary mount s3://a/ /m --min-free 91",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

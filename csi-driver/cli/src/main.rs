@@ -7,6 +7,7 @@ mod indexing;
 mod mount;
 mod size;
 mod sources;
+mod status;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Mount(args) => mount::run(args).await,
             Command::Index(args) => index::run(args).await,
+            Command::Status(args) => status::run(&args),
         }
     })
 }

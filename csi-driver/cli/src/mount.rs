@@ -19,9 +19,9 @@ use crate::size::show_size;
 use crate::{indexing, sources};
 
 const POOL: &str = "local";
+/// Where datasets that are of no cluster are said to be.
+pub const NAMESPACE: &str = "local";
 const VOLUME: &str = "mount";
-/// Percent of the cache's filesystem that stay free.
-const MIN_FREE_PERCENT: u8 = 10;
 /// How often it is looked whether somebody has unmounted.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -67,7 +67,7 @@ fn server_config(args: &MountArgs) -> ServerConfig {
     let pool = PoolConfig {
         dir: args.cache.join("pool"),
         max_bytes: args.cache_size,
-        min_free_percent: MIN_FREE_PERCENT,
+        min_free_percent: args.min_free,
         min_free_bytes: 0,
     };
     ServerConfig { state_dir: args.cache.join("server"), pools: BTreeMap::from([(POOL.to_owned(), pool)]) }
@@ -96,7 +96,7 @@ async fn mount(args: &MountArgs, configs: &[SourceConfig], secret: SecretKeys, s
 fn manifest(args: &MountArgs, configs: &[SourceConfig], indexed: &Indexed) -> VersionManifest {
     let name = args.uris.join(" ");
     VersionManifest {
-        dataset: BlobTag { dataset_uid: indexed.blob_id.clone(), namespace: "local".to_owned(), name },
+        dataset: BlobTag { dataset_uid: indexed.blob_id.clone(), namespace: NAMESPACE.to_owned(), name },
         version: indexed.listing_digest.to_string(),
         image: indexed.image.digest,
         image_bytes: indexed.image.bytes,

@@ -4,9 +4,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process};
+
+/// How long something may take that takes no time at all unless the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a source, mount points and caches; unmounted and removed when dropped.
 struct Place {
@@ -36,13 +40,18 @@ impl Place {
             .arg(self.path(mount_point))
             .arg("--cache")
             .arg(self.path(cache))
-            .args(["--cache-size", "64Mi"])
+            .args(["--cache-size", "64Mi", "--min-free", "0"])
             .stderr(Stdio::piped());
         command
     }
 
     fn mount(&self, mount_point: &str, cache: &str) -> Mounted {
-        let mut child = self.command(mount_point, cache).spawn().unwrap();
+        Self::run(self.command(mount_point, cache))
+    }
+
+    /// Runs a mounting command until it has mounted.
+    fn run(mut command: Command) -> Mounted {
+        let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut mounted = Mounted { child, stderr };
         let (mut seen, mut line) = (Vec::new(), String::new());
@@ -63,6 +72,23 @@ impl Place {
             .filter_map(|line| line.split(' ').nth(4))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// What `granary status` says of a mount point.
+    fn status(&self, mount_point: &str) -> Option<serde_json::Value> {
+        let output = Command::new(env!("CARGO_BIN_EXE_granary")).args(["status", "--json"]).output().unwrap();
+        let mounts: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let at = self.path(mount_point).display().to_string();
+        mounts.into_iter().find(|mount| mount["mountPoint"] == at)
+    }
+
+    /// Waits until a mount has this layout.
+    fn await_layout(&self, mount_point: &str, layout: &str) {
+        let begun = Instant::now();
+        while self.status(mount_point).unwrap()["layout"] != layout {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", self.status(mount_point));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn assert_same(&self, mount_point: &str) {
@@ -157,4 +183,36 @@ fn an_unmount_from_outside_ends_it() {
     rustix::mount::unmount(place.path("mnt"), UnmountFlags::empty()).unwrap();
     assert!(mounted.child.wait().unwrap().success());
     assert_eq!(place.mounts(), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn what_is_mounted_and_how_is_seen_from_outside() {
+    let place = Place::new();
+    let uri = format!("file://{}/", place.path("source").display());
+    let mut mounted = place.mount("mnt", "cache");
+    let status = place.status("mnt").unwrap();
+    assert_eq!((&status["layout"], &status["dataset"]), (&"EROFSLoopFUSE".into(), &uri.as_str().into()));
+    assert!(status["cachedPercent"].as_u64().unwrap() < 100 && status["version"].is_string(), "{status}");
+    place.assert_same("mnt");
+    place.await_layout("mnt", "EROFSLoopNative");
+    assert_eq!(mounted.end(Signal::INT), Some(0));
+    assert_eq!(place.status("mnt"), None);
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn a_preload_fills_the_cache_without_a_reader() {
+    let place = Place::new();
+    let mut command = place.command("mnt", "cache");
+    command.arg("--preload");
+    let mut mounted = Place::run(command);
+    place.await_layout("mnt", "EROFSLoopNative");
+    // Nothing is left to ask the source for.
+    fs::rename(place.path("source"), place.path("elsewhere")).unwrap();
+    for file in ["a", "b/c"] {
+        let [read, expected] = ["mnt", "elsewhere"].map(|at| fs::read(place.path(at).join(file)).unwrap());
+        assert!(read == expected, "{file}");
+    }
+    assert_eq!(mounted.end(Signal::INT), Some(0));
 }
