@@ -7,6 +7,7 @@ mod claims;
 mod docs;
 mod lab;
 mod lifecycle;
+mod preload;
 mod sanity;
 mod sources;
 mod validation;
