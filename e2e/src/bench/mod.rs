@@ -145,7 +145,8 @@ fn measure_group(bench: &Bench, system: &dyn System, group: &[Row], figures: &mu
 
 /// Installs the systems that are asked for, all if none is; one that cannot be had is left out.
 fn install(paths: &Paths, options: &Options) -> Vec<Box<dyn System>> {
-    let all = SystemName::value_variants().iter().filter(|name| options.systems.is_empty() || options.systems.contains(name));
+    let all =
+        SystemName::value_variants().iter().filter(|name| options.systems.is_empty() || options.systems.contains(name));
     let installed = all.filter_map(|name| match name.install(paths, options.granary.as_deref()) {
         Ok(system) => Some(system),
         Err(error) => {

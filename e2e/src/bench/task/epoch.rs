@@ -11,6 +11,9 @@ use crate::exec;
 
 const SCRIPT: &str = include_str!("loader.py");
 
+/// An epoch computes for 12 s.
+const LIMIT_SECONDS: &str = "120";
+
 /// The loader's script on the disk.
 #[derive(Debug)]
 pub(in super::super) struct Loader {
@@ -38,7 +41,10 @@ impl Loader {
 
     /// Runs epoch `number` on the files below `dir`.
     pub(super) fn epoch(&self, dir: &Path, number: u32) -> Result<Outcome> {
-        let said = exec::output(Command::new("python3").arg(&self.script).arg(dir).arg(number.to_string()))?;
+        // A loader whose workers wait for a mount that does not answer would wait for ever.
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", LIMIT_SECONDS, "python3"]);
+        let said = exec::output(command.arg(&self.script).arg(dir).arg(number.to_string()))?;
         let said: Said = serde_json::from_str(&said).context("reading what the loader printed")?;
         ensure!(said.files > 0, "the loader found no files in {}", dir.display());
         let percent = 100.0 * said.compute / said.wall;
