@@ -51,10 +51,7 @@ pub fn run(paths: &Paths, options: &Options) -> Result<()> {
     let begun = Instant::now();
     let json = options.json.clone().unwrap_or_else(|| dir.join("figures.json"));
     if options.rounds > 0 {
-        // What was measured is kept although something fails later.
-        let result = measure(paths, options, &dir, rows, &mut figures);
-        write_atomically(&json, serde_json::to_string(&figures)? + "\n")?;
-        result?;
+        measure(paths, options, &dir, rows, &mut figures, &json)?;
     }
     println!("{}", docs::report(&figures));
     progress::note(format!("measured in {}; the figures are in {}", progress::human(begun.elapsed()), json.display()));
@@ -81,8 +78,15 @@ fn begin(options: &Options, dir: &Path) -> Result<Figures> {
     Ok(if options.rounds == 0 { old } else { Figures { systems: old.systems, rows: old.rows, ..new } })
 }
 
-/// Measures all rows on all systems, `rounds` times, the systems in turn.
-fn measure(paths: &Paths, options: &Options, dir: &Path, mut rows: Vec<Row>, figures: &mut Figures) -> Result<()> {
+/// Measures all rows on all systems, `rounds` times, the systems in turn, and writes the figures to `json` as they come.
+fn measure(
+    paths: &Paths,
+    options: &Options,
+    dir: &Path,
+    mut rows: Vec<Row>,
+    figures: &mut Figures,
+    json: &Path,
+) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "the benchmark needs root: it mounts filesystems and drops the page cache"
@@ -115,6 +119,8 @@ fn measure(paths: &Paths, options: &Options, dir: &Path, mut rows: Vec<Row>, fig
                     system.name()
                 ));
                 measure_group(&bench, system.as_ref(), group, figures);
+                // What was measured is kept although the run may be ended.
+                write_atomically(json, serde_json::to_string(figures)? + "\n")?;
             }
         }
     }
