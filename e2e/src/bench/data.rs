@@ -15,8 +15,8 @@ pub(super) const BIG_BYTES: u64 = 2 << 30;
 pub(super) const SMALL_BYTES: u64 = 100_000;
 /// Bytes of each of the million files: they are listed, never read.
 const TINY_BYTES: u64 = 1000;
-/// Free space that must be left when everything is there.
-const KEEP_FREE: u64 = 15 << 30;
+/// Percent of the disk that `granary mount` leaves free: below it, nothing is cached, and every figure would be that of a cold cache.
+const FLOOR_PERCENT: u64 = 10;
 
 /// What a prefix of the bucket holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -120,11 +120,23 @@ pub(super) fn make_native(dir: &Path, dataset: Dataset) -> Result<()> {
     Ok(())
 }
 
+/// Reads the files once: a virtual disk is slower at first, and what peers cache on it was always just written.
+pub(super) fn read_once(dir: &Path, dataset: Dataset) -> Result<()> {
+    if dataset != Dataset::Million {
+        for (path, _) in dataset.files(&native_dir(dir, dataset)) {
+            std::io::copy(&mut File::open(&path)?, &mut std::io::sink())
+                .with_context(|| format!("reading {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether the disk below `dir` has room for the files of `dataset` once more in a cache, and as much left as it must.
 pub(super) fn has_room(dir: &Path, dataset: Dataset) -> Result<bool> {
     let disk = rustix::fs::statvfs(dir).with_context(|| format!("looking at the disk of {}", dir.display()))?;
     let copies = if native_dir(dir, dataset).with_extension("complete").exists() { 1 } else { 2 };
-    Ok(disk.f_bavail * disk.f_frsize > copies * dataset.bytes() + KEEP_FREE)
+    let (free, floor) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize / 100 * FLOOR_PERCENT);
+    Ok(free > copies * dataset.bytes() + floor)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod task;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::paths::{Paths, checkout, write_atomically};
@@ -92,10 +92,14 @@ fn measure(
         "the benchmark needs root: it mounts filesystems and drops the page cache"
     );
     tools::apt::ensure(tools::apt::BENCH)?;
+    let _one_at_a_time = tools::lock(&dir.join("lock"), "benchmark")?;
     remove_remains(dir)?;
     if !data::has_room(dir, Dataset::Many)? {
         progress::note("the disk has no room for 50,000 small files twice: that row is left out");
         rows.retain(|row| row.dataset != Dataset::Many);
+    }
+    if let Some(row) = rows.iter().find(|row| !data::has_room(dir, row.dataset).unwrap_or(true)) {
+        bail!("`{}` needs more free space below {}: caches leave a tenth of the disk free", row.name, dir.display());
     }
     let systems = install(paths, options);
     let order = rows::all();

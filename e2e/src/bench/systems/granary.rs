@@ -17,7 +17,7 @@ pub(super) const NAME: &str = "granary";
 const CACHE_FILE: &str = "data";
 /// The layout while parts are missing.
 const THROUGH_FUSE: &str = "EROFSLoopFUSE";
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) struct Granary {
     program: PathBuf,

@@ -20,7 +20,8 @@ impl System for Native {
     }
 
     fn prepare(&self, place: &Place) -> Result<()> {
-        data::make_native(place.dir, place.dataset)
+        data::make_native(place.dir, place.dataset)?;
+        data::read_once(place.dir, place.dataset)
     }
 
     fn mount(&self, place: &Place) -> Result<Mounted> {
