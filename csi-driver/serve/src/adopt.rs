@@ -9,11 +9,12 @@ use crate::node::Node;
 /// stays mounted and is tried again when it is published next.
 pub(crate) fn adopt(node: &Node) -> Result<(), ServeError> {
     let survey = node.survey()?;
-    let mut keys: BTreeSet<String> = node.state.version_keys()?.into_iter().collect();
-    keys.extend(survey.keys().map(str::to_owned));
+    let left: BTreeSet<String> = survey.keys().map(str::to_owned).collect();
+    let keys: BTreeSet<String> = node.state.version_keys()?.into_iter().chain(left.iter().cloned()).collect();
     for key in keys {
         match node.release_unused(&key) {
-            Ok(true) => tracing::info!(version = key, "released a version that nobody uses"),
+            Ok(true) if left.contains(&key) => tracing::info!(version = key, "released a version that nobody uses"),
+            Ok(true) => {}
             Ok(false) => match node.open_version(&key) {
                 Ok(version) => tracing::info!(version = version.manifest.version, "adopted a mounted version"),
                 Err(error) => tracing::error!(version = key, %error, "a mounted version cannot be served"),

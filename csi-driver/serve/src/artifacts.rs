@@ -7,17 +7,19 @@ use std::path::Path;
 use granary_image::{Digest, ExtentTable, ImageReader};
 use sha2::{Digest as _, Sha256};
 
-use crate::state_dir::{VersionDir, write_json};
+use crate::state_dir::{VersionDir, read_json, write_json};
 use crate::{ArtifactStore, ServeError, VersionManifest};
 
-/// Completes `dir`: fetches what is absent, and writes the manifest last, so that one with a manifest is complete.
+/// Completes `dir`: fetches what is absent, and writes the manifest last, so that what one with a manifest has was checked, and
+/// is on the disk: it is not checked again.
 pub(crate) async fn complete(
     dir: &VersionDir,
     manifest: &VersionManifest,
     store: &dyn ArtifactStore,
 ) -> Result<(), ServeError> {
     dir.create()?;
-    if dir.manifest().exists() {
+    let known = read_json::<VersionManifest>(&dir.manifest());
+    if known.is_ok_and(|known| (known.image, known.extents) == (manifest.image, manifest.extents)) {
         return write_json(&dir.manifest(), manifest);
     }
     fetch(store, &manifest.image, manifest.image_bytes, &dir.image()).await?;
@@ -45,9 +47,14 @@ async fn fetch(store: &dyn ArtifactStore, digest: &Digest, bytes: u64, to: &Path
         if found != digest {
             return Err(ServeError::WrongDigest { digest, found });
         }
+        sync(&temporary).map_err(ServeError::io("write", &temporary))?;
         std::fs::rename(&temporary, &to).map_err(ServeError::io("rename", &temporary))
     })
     .await
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn digest_of(path: &Path) -> io::Result<Digest> {
@@ -81,7 +88,9 @@ fn validate(image: &Path, extents: &Path, manifest: &VersionManifest) -> Result<
             image.blob_bytes()
         ));
     }
-    Ok(image.validate(&table)?)
+    image.validate(&table)?;
+    image.release_pages();
+    Ok(())
 }
 
 /// Runs `work`, which waits for disks or the kernel, where it does not hold up the runtime.

@@ -1,15 +1,21 @@
 //! The kernel's side of Granary: loop devices, one FUSE file a blob, EROFS mounts, and what a restart makes of them. Nothing
 //! here knows Kubernetes.
 //!
-//! A version is one EROFS superblock on two read-only loop devices, one over its image and one over the blob's FUSE file,
-//! mounted at a private place; each target is a bind mount of that.
+//! A version is one EROFS superblock, mounted at a private place; each target is a bind mount of that. While parts of it are
+//! absent, it is on two read-only loop devices, one over its image and one over the blob's FUSE file; when all are there, the
+//! latter is moved to the cache's own file, and back before one of them is evicted. A version that is complete when it is
+//! mounted needs no devices.
 
 mod adopt;
 mod artifacts;
 mod buffers;
+mod claims;
 mod erofs;
 mod error;
+mod file_image;
 mod fuse_file;
+mod kept;
+mod live;
 mod locks;
 mod loop_sys;
 mod loops;
@@ -24,11 +30,16 @@ mod report;
 mod served;
 mod server;
 mod state_dir;
+mod status;
+mod superblocks;
 mod survey;
+mod switch;
 mod volumes;
 
 pub use error::ServeError;
+pub use live::MountLayout;
 pub use manifest::{ArtifactError, ArtifactStore, VersionManifest};
 pub use probe::Layout;
-pub use report::{DatasetReport, Report};
+pub use report::{DatasetReport, Report, VersionReport};
 pub use server::{Server, ServerConfig};
+pub use status::{MountStatus, survey_mounts};

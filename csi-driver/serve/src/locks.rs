@@ -19,17 +19,23 @@ impl<K> Default for NamedLocks<K> {
 impl<K: Hash + Eq> NamedLocks<K> {
     /// Waits for the lock called `name`.
     pub(crate) async fn lock(&self, name: K) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock();
-            locks.retain(|_, lock| lock.strong_count() > 0);
-            let entry = locks.entry(name).or_default();
-            entry.upgrade().unwrap_or_else(|| {
-                let lock = Arc::new(tokio::sync::Mutex::new(()));
-                *entry = Arc::downgrade(&lock);
-                lock
-            })
-        };
-        lock.lock_owned().await
+        self.named(name).lock_owned().await
+    }
+
+    /// The lock called `name`, if nobody has it.
+    pub(crate) fn try_lock(&self, name: K) -> Option<OwnedMutexGuard<()>> {
+        self.named(name).try_lock_owned().ok()
+    }
+
+    fn named(&self, name: K) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock();
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let entry = locks.entry(name).or_default();
+        entry.upgrade().unwrap_or_else(|| {
+            let lock = Arc::new(tokio::sync::Mutex::new(()));
+            *entry = Arc::downgrade(&lock);
+            lock
+        })
     }
 }
 
@@ -45,6 +51,7 @@ mod tests {
         let held = locks.lock("a").await;
         assert!(locks.lock("b").now_or_never().is_some());
         assert!(locks.lock("a").now_or_never().is_none());
+        assert!(locks.try_lock("a").is_none() && locks.try_lock("b").is_some());
         drop(held);
         assert!(locks.lock("a").now_or_never().is_some());
         drop(locks.lock("c").await);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LOOP_CHANGE_FD: libc::Ioctl = 0x4C06;
+const LOOP_SET_DIRECT_IO: libc::Ioctl = 0x4C08;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 
@@ -98,6 +99,12 @@ pub(crate) fn status(device: impl AsFd) -> io::Result<LoopInfo> {
 pub(crate) fn change_backing(device: impl AsFd, backing: impl AsFd) -> io::Result<()> {
     // SAFETY: the argument is a descriptor, open until the call returns.
     check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CHANGE_FD, backing.as_fd().as_raw_fd()) }).map(drop)
+}
+
+/// Has the backing file read past the page cache.
+pub(crate) fn set_direct_io(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: the argument is a number.
+    check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_SET_DIRECT_IO, 1 as libc::c_ulong) }).map(drop)
 }
 
 /// Unbinds a device, at once or when its last user is gone.

@@ -98,6 +98,18 @@ impl LoopDevice {
         Err(last)
     }
 
+    /// Opens device `number` if it is the one of this label; it may be gone, or another's by now.
+    pub(crate) fn open_labelled(number: u32, label: &Label) -> io::Result<Option<Self>> {
+        let device = match Self::open(number) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => return Ok(None),
+            device => device?,
+        };
+        match loop_sys::status(&device.file) {
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            info => Ok((Label::parse(&info?.file_name).as_ref() == Some(label)).then_some(device)),
+        }
+    }
+
     /// Opens device `number`.
     pub(crate) fn open(number: u32) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).open(format!("/dev/loop{number}"))?;
@@ -120,6 +132,14 @@ impl LoopDevice {
     /// Moves the device to another file, which must be as long as the present one or reach the limit.
     pub(crate) fn change_backing(&self, backing: impl AsFd) -> io::Result<()> {
         loop_sys::change_backing(&self.file, backing)
+    }
+
+    /// Sees to it that the backing file is read past the page cache: the driver may have given that up for another file.
+    pub(crate) fn keep_direct(&self) -> io::Result<()> {
+        if loop_sys::status(&self.file)?.flags & LO_FLAGS_DIRECT_IO != 0 {
+            return Ok(());
+        }
+        loop_sys::set_direct_io(&self.file)
     }
 
     /// Unbinds the device, now or with its last user. One that is unbound already is fine.
@@ -150,23 +170,35 @@ fn huge_minor(device: u64) -> u32 {
     device & 0xff | device >> 12 & !0xff
 }
 
-/// All bound devices that carry a label of `instance`.
-pub(crate) fn find(instance: &str) -> io::Result<Vec<(Label, LoopDevice)>> {
+/// What a device of ours can be bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// An image, or the FUSE file of a blob.
+    Plain,
+    /// The data file of the blob of this id, in a cache.
+    Native(String),
+}
+
+/// All bound devices that carry a label of `instance`, and what they are bound to.
+pub(crate) fn find(instance: &str) -> io::Result<Vec<(Label, LoopDevice, Backing)>> {
+    Ok(find_all()?.into_iter().filter(|(label, ..)| label.instance == instance).collect())
+}
+
+/// The same of whatever instance.
+pub(crate) fn find_all() -> io::Result<Vec<(Label, LoopDevice, Backing)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/sys/block")? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(number) = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok()) else { continue };
         // Asking a device for its status asks its backing file's filesystem, so only those that can be ours are asked.
-        match std::fs::read(entry.path().join("loop/backing_file")) {
-            Ok(path) if is_ours(&path) => {}
-            _ => continue,
-        }
+        let path = std::fs::read(entry.path().join("loop/backing_file"));
+        let Some(backing) = path.ok().and_then(|path| Backing::parse(&path)) else { continue };
         let Ok(device) = LoopDevice::open(number) else { continue };
         // It may have gone in between.
         let Ok(info) = loop_sys::status(&device.file) else { continue };
-        if let Some(label) = Label::parse(&info.file_name).filter(|label| label.instance == instance) {
-            found.push((label, device));
+        if let Some(label) = Label::parse(&info.file_name) {
+            found.push((label, device, backing));
         }
     }
     Ok(found)
@@ -177,10 +209,18 @@ pub(crate) const BLOB_FILE: &str = "granary.blob";
 /// Name of every image file that a device of ours is bound to.
 pub(crate) const IMAGE_FILE: &str = "granary.erofs";
 
-fn is_ours(backing: &[u8]) -> bool {
-    let path = String::from_utf8_lossy(backing);
-    let name = path.trim_end().trim_end_matches(" (deleted)").rsplit('/').next().unwrap_or_default();
-    name == BLOB_FILE || name == IMAGE_FILE
+impl Backing {
+    /// From a path as sysfs has it, which may be one of another mount namespace.
+    fn parse(path: &[u8]) -> Option<Self> {
+        let path = String::from_utf8_lossy(path);
+        let path = path.trim_end().trim_end_matches(" (deleted)");
+        let mut parts = path.rsplit('/');
+        match (parts.next()?, parts.next(), parts.next()) {
+            (BLOB_FILE | IMAGE_FILE, ..) => Some(Self::Plain),
+            ("data", Some(id), Some("blobs")) => Some(Self::Native(id.to_owned())),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -208,11 +248,14 @@ mod tests {
 
     #[test]
     fn only_own_backing_files_are_asked() {
-        assert!(is_ours(b"/granary.blob\n"));
-        assert!(is_ours(b"/var/lib/granary/versions/ab/granary.erofs\n"));
-        assert!(is_ours(b"/versions/ab/granary.erofs (deleted)\n"));
-        assert!(!is_ours(b"/var/lib/other.img\n"));
-        assert!(!is_ours(b"/srv/granary.blob/disk.img\n"));
-        assert!(!is_ours(b""));
+        let parse = |path: &str| Backing::parse(path.as_bytes());
+        assert_eq!(parse("/granary.blob\n"), Some(Backing::Plain));
+        assert_eq!(parse("/var/lib/granary/versions/ab/granary.erofs\n"), Some(Backing::Plain));
+        assert_eq!(parse("/versions/ab/granary.erofs (deleted)\n"), Some(Backing::Plain));
+        assert_eq!(parse("/var/lib/cache/gold/blobs/id-1/data\n"), Some(Backing::Native("id-1".into())));
+        assert_eq!(parse("/blobs/id-1/data (deleted)\n"), Some(Backing::Native("id-1".into())));
+        for other in ["/var/lib/other.img\n", "/srv/granary.blob/disk.img\n", "/srv/x/data\n", "/data", ""] {
+            assert_eq!(parse(other), None, "{other}");
+        }
     }
 }

@@ -7,31 +7,36 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use granary_image::ExtentTable;
+use granary_blob::{PartsHold, Pool};
+use granary_image::{ExtentTable, ImageReader, PartRanges, parts_of};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::claims::Claims;
+use crate::live::{Backing, BlobDevice, LiveVersion, NativeHold};
 use crate::loops::{Label, LoopDevice, Role};
 use crate::pools::Pools;
+use crate::probe::probe;
 use crate::served::{ServedBlob, ServedBlobs};
 use crate::state_dir::{StateDir, VersionDir, read_json, remove_dir};
-use crate::survey::{Pair, Survey, is_erofs_on_loop};
+use crate::survey::{Mounted, Survey, is_erofs_on_loop};
 use crate::volumes::{Volume, Volumes};
-use crate::{ServeError, VersionManifest, erofs};
+use crate::{Layout, ServeError, VersionManifest, erofs, file_image, superblocks};
 
 /// A blob's device is never empty, though a dataset can be.
 const LEAST_BLOB_BYTES: u64 = granary_image::BLOCK_BYTES;
 
-/// A version that is mounted at its private place and served.
-pub(crate) struct LiveVersion {
-    pub(crate) manifest: VersionManifest,
-    pub(crate) blob: Arc<ServedBlob>,
-}
+/// Share of a pool's limit that mounts may pin: one in so many.
+const PINNED_SHARE: u64 = 2;
 
 /// What is mounted on this node.
 pub(crate) struct Node {
+    pub(crate) layout: Layout,
+    runtime: Handle,
     pub(crate) state: StateDir,
+    claims: Arc<Claims>,
     pub(crate) pools: Pools,
     pub(crate) volumes: Volumes,
     pub(crate) blobs: ServedBlobs,
@@ -41,18 +46,53 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn open(root: &Path, runtime: Handle) -> Result<Self, ServeError> {
         let state = StateDir::open(root)?;
+        let layout = probe(state.root());
+        let claims = Arc::new(Claims::find(&state, &survey(&state.instance)?)?);
         Ok(Self {
-            pools: Pools::load(state.pools_file()),
+            layout,
+            pools: Pools::load(state.pools_file(), claims.clone()),
             volumes: Volumes::load(state.volumes())?,
-            blobs: ServedBlobs::new(runtime),
+            blobs: ServedBlobs::new(runtime.clone()),
             versions: Mutex::default(),
+            claims,
+            runtime,
             state,
         })
     }
 
     pub(crate) fn survey(&self) -> Result<Survey, ServeError> {
-        Survey::take(&self.state.instance)
-            .map_err(ServeError::io("look at mounts and loop devices in", "/proc and /sys"))
+        survey(&self.state.instance)
+    }
+
+    /// Has the open pools ask for what is read natively when they need the room.
+    pub(crate) fn lend(self: &Arc<Self>) {
+        for (name, pool) in self.pools.all() {
+            let node = Arc::downgrade(self);
+            pool.set_give_back(move || node.upgrade().is_some_and(|node| node.give_back(&name)));
+        }
+    }
+
+    /// Gives room for eviction: what nobody reads any more, or else the version that is read natively for the longest time.
+    fn give_back(&self, pool: &str) -> bool {
+        if self.survey().is_ok_and(|survey| self.claims.sweep(&self.state, &survey)) {
+            return true;
+        }
+        let versions = self.all_live().into_iter().map(|(_, version)| version);
+        let of_it = versions.filter(|version| version.manifest.pool == pool);
+        let mut native: Vec<_> = of_it.filter_map(|version| Some((version.native_since()?, version))).collect();
+        native.sort_by_key(|(since, _)| *since);
+        native.iter().any(|(_, version)| {
+            let name = &version.manifest.version;
+            match version.give_back() {
+                Ok(true) => tracing::info!(version = name, "its room is needed: reading through the daemon again"),
+                Ok(false) => return false,
+                Err(error) => {
+                    tracing::error!(version = name, %error, "its room is needed, but it cannot be given back");
+                    return false;
+                }
+            }
+            true
+        })
     }
 
     pub(crate) fn live(&self, key: &str) -> Option<Arc<LiveVersion>> {
@@ -63,31 +103,83 @@ impl Node {
         self.versions.lock().iter().map(|(key, version)| (key.clone(), version.clone())).collect()
     }
 
-    /// Serves and mounts the version whose directory is complete. One that is mounted already, by a predecessor, is healed:
-    /// its blob's device is moved to this process's file.
+    /// Serves and mounts the version whose directory is complete. One that is mounted already, by a predecessor, is adopted.
     pub(crate) fn open_version(&self, key: &str) -> Result<Arc<LiveVersion>, ServeError> {
         let dir = self.state.version(key);
         let manifest: VersionManifest = read_json(&dir.manifest())?;
         let table = ExtentTable::open(&dir.extents())?;
+        let image = ImageReader::open(&dir.image())?;
+        let parts = Arc::new(parts_of(&image, &table)?);
+        // They were read as a whole, and little of them is needed from now on.
+        image.release_pages();
+        table.release_pages();
         let pool = self.pools.get(&manifest.pool)?;
         let blob = self.blobs.serve(&manifest, &pool, table)?;
         let survey = self.survey()?;
-        match survey.mounted(key) {
-            Some(pair) => heal(key, &dir, &survey, &pair, &blob)?,
-            None => self.mount_version(key, &dir, &manifest, &blob)?,
-        }
-        let version = Arc::new(LiveVersion { manifest, blob });
+        let backing = match survey.mounted(key) {
+            Some(mounted) => self.heal(key, &dir, &survey, &mounted, &blob)?,
+            None => match self.hold_for_mount(&manifest, &pool, &blob, &parts) {
+                Some(hold) => self.mount_files(key, &dir, &manifest, &blob, hold)?,
+                None => self.mount_loops(key, &dir, &manifest, &blob)?,
+            },
+        };
+        let version = Arc::new(LiveVersion::new(manifest, blob, parts, backing));
+        version.follow(&self.runtime);
+        version.set_preload(version.manifest.preload);
         self.versions.lock().insert(key.to_owned(), version.clone());
         Ok(version)
     }
 
-    fn mount_version(
+    /// Holds a version that is to be mounted, if all of it is there, and if it may be pinned.
+    fn hold_for_mount(
+        &self,
+        manifest: &VersionManifest,
+        pool: &Pool,
+        blob: &ServedBlob,
+        parts: &Arc<PartRanges>,
+    ) -> Option<PartsHold> {
+        if self.layout != Layout::EROFSFile {
+            return None;
+        }
+        let hold = blob.blob.hold(parts).ok()?;
+        let of_pool = |version: &&Arc<LiveVersion>| version.manifest.pool == manifest.pool;
+        let pinned: u64 = self.versions.lock().values().filter(of_pool).map(|version| version.pinned_bytes()).sum();
+        (pinned + hold.bytes() <= pool.usage().limit_bytes / PINNED_SHARE).then_some(hold)
+    }
+
+    /// Mounts a version that is held on its files, or on loop devices if the kernel does not take these files.
+    fn mount_files(
         &self,
         key: &str,
         dir: &VersionDir,
         manifest: &VersionManifest,
         blob: &ServedBlob,
-    ) -> Result<(), ServeError> {
+        hold: PartsHold,
+    ) -> Result<Backing, ServeError> {
+        let name = file_image::name(&self.state.instance, &manifest.blob_id);
+        let image = dir.link_image(&name).map_err(ServeError::io("link", dir.image()))?;
+        hold.drop_pages();
+        match erofs::mount_files(&image, &blob.blob.data_path(), &dir.mount_point()) {
+            Ok(names) => {
+                let hold = NativeHold::new(hold);
+                superblocks::write(dir, names)?;
+                Ok(Backing::Files(Some(hold)))
+            }
+            Err(error) => {
+                tracing::info!(version = manifest.version, %error, "the kernel does not mount the cache's file itself");
+                drop(hold);
+                self.mount_loops(key, dir, manifest, blob)
+            }
+        }
+    }
+
+    fn mount_loops(
+        &self,
+        key: &str,
+        dir: &VersionDir,
+        manifest: &VersionManifest,
+        blob: &ServedBlob,
+    ) -> Result<Backing, ServeError> {
         let label = |role| Label { instance: self.state.instance.clone(), version: key.to_owned(), role };
         let image_file = File::open(dir.image()).map_err(ServeError::io("open", dir.image()))?;
         let image = LoopDevice::bind(image_file, manifest.image_bytes, 0, &label(Role::Image))
@@ -98,7 +190,52 @@ impl Node {
             .map_err(ServeError::io("bind a loop device to the blob of", dir.path()))?;
         let mount_point = dir.mount_point();
         // On failure both devices clear themselves when they are closed here.
-        erofs::mount(&image, &blob, &mount_point).map_err(ServeError::io("mount", &mount_point))
+        erofs::mount(&image, &blob, &mount_point).map_err(ServeError::io("mount", &mount_point))?;
+        Ok(Backing::Fuse(BlobDevice { number: blob.number(), label: blob_label }))
+    }
+
+    /// Goes on with what a predecessor mounted: what is read natively and is held stays so, and every other blob's device
+    /// moves to this process's file, below whoever reads.
+    fn heal(
+        &self,
+        key: &str,
+        dir: &VersionDir,
+        survey: &Survey,
+        mounted: &Mounted<'_>,
+        blob: &ServedBlob,
+    ) -> Result<Backing, ServeError> {
+        // One on a file that was discarded since is of no use: what is fetched goes to another.
+        let hold = self.claims.take(key).filter(|hold| blob.blob.is_of(hold)).map(NativeHold::new);
+        let mount_point = dir.mount_point();
+        let is_missing = survey.mount_points(key).all(|path| path != mount_point);
+        match mounted {
+            Mounted::Files(at) => {
+                if is_missing {
+                    erofs::bind(at, &mount_point).map_err(ServeError::io("mount", &mount_point))?;
+                }
+                Ok(Backing::Files(hold))
+            }
+            Mounted::Loops(pair) => {
+                let role = Role::BlobFor(pair.image.number());
+                let label = Label { instance: self.state.instance.clone(), version: key.to_owned(), role };
+                let device = BlobDevice { number: pair.blob.number(), label };
+                let backing = match hold {
+                    Some(hold) if pair.is_native => Backing::Native { device, hold, since: Instant::now() },
+                    _ => {
+                        if !pair.is_native {
+                            abort_connection(pair.blob);
+                        }
+                        let moved = pair.blob.change_backing(&blob.file);
+                        moved.map_err(ServeError::io("move to a new file", pair.blob.path()))?;
+                        Backing::Fuse(device)
+                    }
+                };
+                if is_missing {
+                    erofs::mount(pair.image, pair.blob, &mount_point).map_err(ServeError::io("mount", &mount_point))?;
+                }
+                Ok(backing)
+            }
+        }
     }
 
     /// Shows a live version at `target`.
@@ -135,11 +272,12 @@ impl Node {
         loop {
             let survey = self.survey()?;
             let Some(mount) = survey.at(target) else { break };
-            if !is_erofs_on_loop(mount) {
+            let own = survey.version_at(target).map(str::to_owned);
+            if own.is_none() && !is_erofs_on_loop(mount) {
                 let found = format!("{} from {}", mount.filesystem, mount.source.display());
                 return Err(ServeError::Occupied { target: target.to_owned(), found });
             }
-            key = key.or_else(|| survey.version_at(target).map(str::to_owned));
+            key = key.or(own);
             erofs::unmount(target).map_err(ServeError::io("unmount", target))?;
         }
         // Without a record the directory is taken for made: it is a container orchestrator's, and empty, or it stays.
@@ -150,13 +288,20 @@ impl Node {
         Ok(key)
     }
 
-    /// Unmounts the version and removes its directory if it has no target. Gives whether it is gone.
+    /// Unmounts the version if it has no target. Its directory stays for the next time if it is complete. Gives whether it is
+    /// unmounted.
     pub(crate) fn release_unused(&self, key: &str) -> Result<bool, ServeError> {
         let dir = self.state.version(key);
         let mount_point = dir.mount_point();
         let survey = self.survey()?;
         if survey.mount_points(key).any(|path| path != mount_point) {
             return Ok(false);
+        }
+        // Somebody may have a file open: what he reads from now on is an error and never what takes the parts' place.
+        if let Some(version) = self.live(key)
+            && let Some(hold) = version.close()?
+        {
+            self.claims.park(key, hold);
         }
         // Ends the service first if no other version uses the blob: reads that wait for a source would hold up the unmount.
         drop(self.versions.lock().remove(key));
@@ -166,8 +311,22 @@ impl Node {
         for device in survey.devices(key) {
             device.clear().map_err(ServeError::io("clear", device.path()))?;
         }
-        dir.remove()?;
+        // Closes the devices, which go with their last user.
+        drop(survey);
+        self.claims.sweep(&self.state, &self.survey()?);
+        match dir.last_use() {
+            Some(_) => dir.touch().map_err(ServeError::io("write", dir.manifest()))?,
+            None => dir.remove()?,
+        }
         Ok(true)
+    }
+
+    /// Whether the directory of version `key` is of use to anybody now.
+    pub(crate) fn is_used(&self, survey: &Survey, key: &str) -> bool {
+        self.live(key).is_some()
+            || self.claims.has(key)
+            || survey.keys().any(|used| used == key)
+            || superblocks::may_live(&self.state.version(key))
     }
 
     /// Forgets every live version without unmounting it.
@@ -176,15 +335,8 @@ impl Node {
     }
 }
 
-/// Goes on with what a predecessor mounted: its blob's device moves to this process's file, below whoever reads.
-fn heal(key: &str, dir: &VersionDir, survey: &Survey, pair: &Pair<'_>, blob: &ServedBlob) -> Result<(), ServeError> {
-    abort_connection(pair.blob);
-    pair.blob.change_backing(&blob.file).map_err(ServeError::io("move to a new file", pair.blob.path()))?;
-    let mount_point = dir.mount_point();
-    if survey.mount_points(key).all(|path| path != mount_point) {
-        erofs::mount(pair.image, pair.blob, &mount_point).map_err(ServeError::io("mount", &mount_point))?;
-    }
-    Ok(())
+fn survey(instance: &str) -> Result<Survey, ServeError> {
+    Survey::take(instance).map_err(ServeError::io("look at mounts and loop devices in", "/proc and /sys"))
 }
 
 /// A connection whose server is gone but whose descriptor somebody holds would never answer, and the change of a loop

@@ -89,6 +89,10 @@ impl Origin for BlobOrigin {
         let (key, pin) = (object.key.clone(), object.pin.clone());
         Ok(read_retrying(source, key, pin, object.size, range, RetryPolicy::default()).map_err(origin_error).boxed())
     }
+
+    fn slowdowns(&self) -> u64 {
+        self.sources.read().values().map(|source| source.slowdowns()).sum()
+    }
 }
 
 fn origin_error(error: SourceError) -> OriginError {

@@ -2,7 +2,7 @@
 //! tells it the classes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use granary_blob::{Pool, PoolConfig};
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::ServeError;
+use crate::claims::Claims;
 use crate::state_dir::{read_json, write_json};
 
 /// [`PoolConfig`] as it is kept.
@@ -36,8 +37,14 @@ impl From<&Settings> for PoolConfig {
     }
 }
 
+/// Where the pool `name` lies, by the settings in `file`.
+pub(crate) fn dir_of(file: &Path, name: &str) -> Option<PathBuf> {
+    read_json::<BTreeMap<String, Settings>>(file).ok()?.remove(name).map(|settings| settings.dir)
+}
+
 /// All open pools.
 pub(crate) struct Pools {
+    claims: Arc<Claims>,
     file: PathBuf,
     pools: Mutex<BTreeMap<String, Entry>>,
 }
@@ -50,7 +57,7 @@ struct Entry {
 
 impl Pools {
     /// Opens the pools that a predecessor had. One that cannot be opened is tried again when its class is set.
-    pub(crate) fn load(file: PathBuf) -> Self {
+    pub(crate) fn load(file: PathBuf, claims: Arc<Claims>) -> Self {
         let settings: BTreeMap<String, Settings> = match file.exists().then(|| read_json(&file)) {
             Some(Ok(settings)) => settings,
             Some(Err(error)) => {
@@ -60,11 +67,12 @@ impl Pools {
             None => BTreeMap::new(),
         };
         let open = |(name, settings): (String, Settings)| {
-            let pool = Pool::open((&settings).into());
+            let pool = claims.open_pool(&name, (&settings).into());
             let pool = pool.inspect_err(|error| tracing::error!(class = name, %error, "a cache cannot be opened")).ok();
             (name, Entry { settings, pool })
         };
-        Self { file, pools: Mutex::new(settings.into_iter().map(open).collect()) }
+        let pools = Mutex::new(settings.into_iter().map(open).collect());
+        Self { claims, file, pools }
     }
 
     /// Opens a pool, or gives an open one new limits. Gives whether it was opened.
@@ -79,7 +87,7 @@ impl Pools {
                 pool.reconfigure(&config)?;
                 (pool.clone(), false)
             }
-            _ => (Pool::open(config)?, true),
+            _ => (self.claims.open_pool(name, config)?, true),
         };
         pools.insert(name.to_owned(), Entry { settings, pool: Some(pool) });
         let settings: BTreeMap<_, _> = pools.iter().map(|(name, entry)| (name, &entry.settings)).collect();

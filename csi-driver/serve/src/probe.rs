@@ -2,12 +2,19 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::path::Path;
 
+use granary_image::{BLOCK_BYTES, ImageBuilder};
 use rustix::mount::FsOpenFlags;
 
-/// How versions are mounted on this node.
+use crate::erofs;
+use crate::state_dir::{remove_file, write_durably};
+
+/// How versions are mounted on this node at best.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
+    /// EROFS on image and blob themselves where a version is complete when it is mounted, and else as the next.
+    EROFSFile,
     /// EROFS on two loop devices, image and blob.
     EROFSLoop,
     /// Not at all: a sentence that says what is missing and what to do.
@@ -17,13 +24,34 @@ pub enum Layout {
 /// EROFS takes further devices from this version on.
 const LEAST_KERNEL: (u32, u32) = (5, 16);
 
-/// Finds out by asking for each part, which also loads the modules.
-pub(crate) fn probe() -> Layout {
+/// Finds out by asking for each part, which also loads the modules. Images will lie in `dir`.
+pub(crate) fn probe(dir: &Path) -> Layout {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    match check(&release) {
-        Ok(()) => Layout::EROFSLoop,
+    match check(&release).map(|()| mount_files(dir)) {
+        Ok(Ok(())) => Layout::EROFSFile,
+        Ok(Err(error)) => {
+            tracing::info!(%error, "this kernel mounts versions by loop devices only");
+            Layout::EROFSLoop
+        }
         Err(reason) => Layout::Unsupported(reason),
     }
+}
+
+/// Mounts an image without devices.
+fn mount_files(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let (image, data) = (dir.join("probe.erofs"), dir.join("probe.data"));
+    let mut builder = ImageBuilder::new();
+    builder.add_file("file", BLOCK_BYTES, 0)?;
+    let mut bytes = Vec::new();
+    builder.finish(BLOCK_BYTES, &mut bytes)?;
+    write_durably(&image, &bytes)?;
+    write_durably(&data, &[0; BLOCK_BYTES as usize])?;
+    let mounted = erofs::mount_detached(&image, &data);
+    for file in [image, data] {
+        remove_file(&file)?;
+    }
+    mounted?;
+    Ok(())
 }
 
 fn check(release: &str) -> Result<(), String> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use granary_blob::{BlobStats, BlobTag, PoolUsage, ReadErrorCount};
 
+use crate::MountLayout;
 use crate::node::Node;
 
 /// What a server has mounted and cached.
@@ -24,10 +25,21 @@ pub struct DatasetReport {
     pub tag: BlobTag,
     /// Bytes of it in caches, rounded up to blocks.
     pub cached_bytes: u64,
-    /// Versions that are published, with the number of targets.
-    pub versions: Vec<(String, u32)>,
+    /// Versions that are published.
+    pub versions: Vec<VersionReport>,
     /// Reads that failed since the server started.
     pub read_errors: Vec<ReadErrorCount>,
+}
+
+/// One version that is published.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VersionReport {
+    /// Its name.
+    pub version: String,
+    /// Where it is mounted: the number of places.
+    pub targets: u32,
+    /// How it is mounted now.
+    pub layout: MountLayout,
 }
 
 /// Puts together what pools, blobs and volumes say.
@@ -46,7 +58,8 @@ pub(crate) fn report(node: &Node) -> Report {
     for (key, version) in node.all_live() {
         if let Some(count) = targets.get(&key) {
             let dataset = entry(&mut datasets, &version.manifest.dataset);
-            dataset.versions.push((version.manifest.version.clone(), *count));
+            let layout = version.layout();
+            dataset.versions.push(VersionReport { version: version.manifest.version.clone(), targets: *count, layout });
         }
     }
     let mut datasets: Vec<_> = datasets.into_values().collect();

@@ -13,8 +13,8 @@ use crate::adopt::adopt;
 use crate::artifacts::{self, run_blocking};
 use crate::locks::NamedLocks;
 use crate::node::Node;
-use crate::probe::probe;
-use crate::{ArtifactStore, Layout, Report, ServeError, VersionManifest, mountinfo, report};
+use crate::state_dir::write_json;
+use crate::{ArtifactStore, Layout, Report, ServeError, VersionManifest, kept, mountinfo, report};
 
 /// How a server is started.
 #[derive(Clone, Debug)]
@@ -28,7 +28,6 @@ pub struct ServerConfig {
 
 /// Mounts versions at targets. Every operation may be called again, at the same time, and after a crash.
 pub struct Server {
-    layout: Layout,
     node: Arc<Node>,
     /// Locks are taken in this order: target, version.
     targets: NamedLocks<PathBuf>,
@@ -41,29 +40,34 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Arc<Self>, ServeError> {
         let runtime = Handle::current();
         let blobs_runtime = runtime.clone();
-        let (layout, node) = run_blocking(move || {
-            let layout = probe();
+        let versions: Arc<NamedLocks<String>> = Arc::default();
+        let locks = versions.clone();
+        let node = run_blocking(move || {
             let node = Arc::new(Node::open(&config.state_dir, blobs_runtime)?);
+            node.lend();
             for (name, pool) in config.pools {
                 node.pools.set(&name, pool)?;
+                node.lend();
             }
-            if layout == Layout::EROFSLoop {
+            if !matches!(node.layout, Layout::Unsupported(_)) {
                 adopt(&node)?;
+                kept::trim(&node, &locks)?;
             }
-            Ok((layout, node))
+            Ok(node)
         })
         .await?;
-        Ok(Arc::new(Self { layout, node, targets: NamedLocks::default(), versions: Arc::default(), runtime }))
+        Ok(Arc::new(Self { node, targets: NamedLocks::default(), versions, runtime }))
     }
 
     /// What this kernel can do.
     pub fn layout(&self) -> Layout {
-        self.layout.clone()
+        self.node.layout.clone()
     }
 
     /// Opens the pool of a class, or gives an open one new limits.
     pub fn set_pool(&self, name: &str, config: PoolConfig) -> Result<(), ServeError> {
         if self.node.pools.set(name, config)? {
+            self.node.lend();
             self.serve_mounted();
         }
         Ok(())
@@ -100,7 +104,7 @@ impl Server {
         secret: SecretKeys,
         artifacts: &dyn ArtifactStore,
     ) -> Result<(), ServeError> {
-        if let Layout::Unsupported(reason) = &self.layout {
+        if let Layout::Unsupported(reason) = &self.node.layout {
             return Err(ServeError::Unsupported(reason.clone()));
         }
         let target = mountinfo::canonical(target).map_err(ServeError::io("resolve", target))?;
@@ -108,11 +112,14 @@ impl Server {
         let present = self.at(&target).await?;
         let key = present.clone().unwrap_or_else(|| version.key());
         let version_lock = self.versions.lock(key.clone()).await;
-        if self.node.live(&key).is_none() {
-            // What a predecessor mounted has its own manifest, unless that was lost.
+        // What a predecessor mounted has its own manifest, unless that was lost.
+        if key == version.key() {
             let dir = self.node.state.version(&key);
-            if key == version.key() {
-                artifacts::complete(&dir, version, artifacts).await?;
+            match self.node.live(&key) {
+                None => artifacts::complete(&dir, version, artifacts).await?,
+                // The latest word holds, also for a successor.
+                Some(live) if live.set_preload(version.preload) => write_json(&dir.manifest(), version)?,
+                Some(_) => {}
             }
         }
         let (node, volume_id, is_bound) = (self.node.clone(), volume_id.to_owned(), present.is_some());
@@ -145,7 +152,7 @@ impl Server {
     }
 
     /// Unmounts `target` and removes the directory if [`Self::publish`] made it. The last target of a version takes the
-    /// version's mount and loop devices with it.
+    /// version's mount and loop devices with it; its image stays for the next, within bounds.
     pub async fn unpublish(&self, volume_id: &str, target: &Path) -> Result<(), ServeError> {
         let target = match mountinfo::canonical(target) {
             // Where there is no directory, nothing is mounted.
@@ -168,10 +175,13 @@ impl Server {
 
     async fn release_unused(&self, target_lock: OwnedMutexGuard<()>, key: String) -> Result<(), ServeError> {
         let version_lock = self.versions.lock(key.clone()).await;
-        let node = self.node.clone();
+        let (node, locks) = (self.node.clone(), self.versions.clone());
         run_blocking(move || {
             let _locks = (target_lock, version_lock);
-            node.release_unused(&key).map(drop)
+            if node.release_unused(&key)? {
+                kept::trim(&node, &locks)?;
+            }
+            Ok(())
         })
         .await
     }
@@ -214,7 +224,7 @@ impl Server {
         }
         self.node.leave();
         for (_, pool) in self.node.pools.all() {
-            pool.flush().await;
+            pool.close().await;
         }
     }
 }

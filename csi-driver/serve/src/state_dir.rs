@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::FlockOperation;
 use serde::{Serialize, de::DeserializeOwned};
@@ -41,6 +42,10 @@ impl StateDir {
         }
         let instance = instance(&root.join("instance"))?;
         Ok(Self { root, instance, _lock: lock })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(crate) fn pools_file(&self) -> PathBuf {
@@ -102,9 +107,39 @@ impl VersionDir {
         self.0.join("mnt")
     }
 
+    /// Names of the superblock, if it has no device.
+    pub(crate) fn superblocks(&self) -> PathBuf {
+        self.0.join("superblocks.json")
+    }
+
+    /// Gives the image a further name, which takes the place of what has it.
+    pub(crate) fn link_image(&self, name: &str) -> io::Result<PathBuf> {
+        let link = self.0.join(name);
+        remove_file(&link)?;
+        std::fs::hard_link(self.image(), &link)?;
+        Ok(link)
+    }
+
+    /// When the version was last used, if its directory is complete.
+    pub(crate) fn last_use(&self) -> Option<SystemTime> {
+        self.manifest().metadata().and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Says that the version is used now.
+    pub(crate) fn touch(&self) -> io::Result<()> {
+        File::options().append(true).open(self.manifest())?.set_modified(SystemTime::now())
+    }
+
+    /// Bytes of the artifacts.
+    pub(crate) fn bytes(&self) -> u64 {
+        [self.image(), self.extents()].iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum()
+    }
+
     /// Removes the directory. Its mount point must not be mounted: rmdir refuses otherwise, and nothing below is touched.
     pub(crate) fn remove(&self) -> Result<(), ServeError> {
         remove_dir(&self.mount_point())?;
+        // First, since a directory that has it is complete.
+        remove_file(&self.manifest()).map_err(ServeError::io("remove", self.manifest()))?;
         match std::fs::remove_dir_all(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ServeError::io("remove", &self.0)(error)),
             _ => Ok(()),
@@ -116,6 +151,14 @@ impl VersionDir {
 pub(crate) fn remove_dir(path: &Path) -> Result<(), ServeError> {
     match std::fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ServeError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }

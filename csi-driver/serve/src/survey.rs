@@ -3,11 +3,16 @@
 use std::io;
 use std::path::Path;
 
-use crate::loops::{self, LOOP_MAJOR, Label, LoopDevice, Role};
+use crate::file_image;
+use crate::loops::{self, Backing, LOOP_MAJOR, Label, LoopDevice, Role};
 use crate::mountinfo::{self, Mount};
+
+/// The major number of filesystems without a device.
+const ANONYMOUS_MAJOR: u32 = 0;
 
 /// The loop devices and mounts at one moment.
 pub(crate) struct Survey {
+    instance: String,
     mounts: Vec<Mount>,
     devices: Vec<Device>,
 }
@@ -15,13 +20,24 @@ pub(crate) struct Survey {
 struct Device {
     label: Label,
     device: LoopDevice,
+    backing: Backing,
     minor: u32,
+}
+
+/// How a version is mounted.
+pub(crate) enum Mounted<'a> {
+    /// On two loop devices.
+    Loops(Pair<'a>),
+    /// On its files; somewhere it is to be seen here.
+    Files(&'a Path),
 }
 
 /// The two loop devices of a mounted version.
 pub(crate) struct Pair<'a> {
     pub(crate) image: &'a LoopDevice,
     pub(crate) blob: &'a LoopDevice,
+    /// Whether the blob's device is bound to the native file.
+    pub(crate) is_native: bool,
 }
 
 impl Survey {
@@ -29,11 +45,11 @@ impl Survey {
     /// foreign.
     pub(crate) fn take(instance: &str) -> io::Result<Self> {
         let mut devices = Vec::new();
-        for (label, device) in loops::find(instance)? {
+        for (label, device, backing) in loops::find(instance)? {
             let minor = device.minor()?;
-            devices.push(Device { label, device, minor });
+            devices.push(Device { label, device, backing, minor });
         }
-        Ok(Self { mounts: mountinfo::read()?, devices })
+        Ok(Self { instance: instance.to_owned(), mounts: mountinfo::read()?, devices })
     }
 
     /// What is on top at `target`.
@@ -43,18 +59,33 @@ impl Survey {
 
     /// The version on top at `target`, by its key.
     pub(crate) fn version_at(&self, target: &Path) -> Option<&str> {
-        let mount = self.at(target).filter(|mount| is_erofs_on_loop(mount))?;
-        let image = self.devices.iter().find(|d| d.label.role == Role::Image && d.minor == mount.minor)?;
-        Some(&image.label.version)
+        self.key_of(self.at(target)?)
     }
 
-    /// The devices of version `key` that are mounted somewhere.
-    pub(crate) fn mounted(&self, key: &str) -> Option<Pair<'_>> {
-        self.of(key).filter(|d| d.label.role == Role::Image && self.is_mounted(d.minor)).find_map(|image| {
+    /// The version that a mount is of.
+    fn key_of<'a>(&'a self, mount: &'a Mount) -> Option<&'a str> {
+        if is_erofs_on_loop(mount) {
+            let is_it = |d: &&Device| d.label.role == Role::Image && d.minor == mount.minor;
+            return self.devices.iter().find(is_it).map(|image| image.label.version.as_str());
+        }
+        self.on_files(mount).map(|(key, _)| key)
+    }
+
+    /// The version and the blob of a mount that has no device.
+    fn on_files<'a>(&self, mount: &'a Mount) -> Option<(&'a str, &'a str)> {
+        let can_be = mount.filesystem == "erofs" && mount.major == ANONYMOUS_MAJOR;
+        file_image::parse(Path::new(&mount.source), &self.instance).filter(|_| can_be)
+    }
+
+    /// How version `key` is mounted, if it is anywhere.
+    pub(crate) fn mounted(&self, key: &str) -> Option<Mounted<'_>> {
+        let pair = self.of(key).filter(|d| d.label.role == Role::Image && self.is_mounted(d.minor)).find_map(|image| {
             let role = Role::BlobFor(image.device.number());
             let blob = self.of(key).find(|d| d.label.role == role)?;
-            Some(Pair { image: &image.device, blob: &blob.device })
-        })
+            Some(Pair { image: &image.device, blob: &blob.device, is_native: blob.backing != Backing::Plain })
+        });
+        let on_files = || self.mount_points(key).next().map(Mounted::Files);
+        pair.map(Mounted::Loops).or_else(on_files)
     }
 
     /// Every device of version `key`, mounted or not.
@@ -62,16 +93,25 @@ impl Survey {
         self.of(key).map(|device| &device.device)
     }
 
-    /// Keys of all versions that have a device.
+    /// Keys of all versions that have a device or a mount.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.devices.iter().map(|device| device.label.version.as_str())
+        let mounted = self.mounts.iter().filter_map(|mount| self.on_files(mount)).map(|(key, _)| key);
+        self.devices.iter().map(|device| device.label.version.as_str()).chain(mounted)
     }
 
     /// Where version `key` is mounted.
     pub(crate) fn mount_points(&self, key: &str) -> impl Iterator<Item = &Path> {
-        let images: Vec<u32> = self.of(key).filter(|d| d.label.role == Role::Image).map(|d| d.minor).collect();
-        let of_it = move |mount: &&Mount| is_erofs_on_loop(mount) && images.contains(&mount.minor);
+        let of_it = move |mount: &&Mount| self.key_of(mount) == Some(key);
         self.mounts.iter().filter(of_it).map(|mount| mount.mount_point.as_path())
+    }
+
+    /// Versions whose blob the kernel reads from the native file, by their keys, each with the blob's id.
+    pub(crate) fn native(&self) -> impl Iterator<Item = (&str, &str)> {
+        let devices = self.devices.iter().filter_map(|device| match &device.backing {
+            Backing::Native(blob_id) => Some((device.label.version.as_str(), blob_id.as_str())),
+            Backing::Plain => None,
+        });
+        devices.chain(self.mounts.iter().filter_map(|mount| self.on_files(mount)))
     }
 
     fn of(&self, key: &str) -> impl Iterator<Item = &Device> {

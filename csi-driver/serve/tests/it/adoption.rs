@@ -5,21 +5,29 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use granary_serve::Server;
+use granary_serve::{MountLayout, Server};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, published, wait_for};
 
 const DIR: &str = "GRANARY_TEST_SERVE_DIR";
 
+const LAYOUT: &str = "GRANARY_TEST_SERVE_LAYOUT";
+
 /// A process that serves; killed when dropped.
-struct Predecessor(Child);
+pub struct Predecessor(Child);
 
 impl Predecessor {
     /// Publishes version `v1` at two targets and waits to be killed.
     fn start(fixture: &Fixture) -> Self {
+        Self::start_with(fixture, MountLayout::EROFSLoopFUSE)
+    }
+
+    /// As [`Self::start`], with a layout that the version has reached; only that for FUSE has absent parts.
+    pub fn start_with(fixture: &Fixture, layout: MountLayout) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "adoption::predecessor", "--ignored", "--nocapture"])
             .env(DIR, &fixture.dir)
+            .env(LAYOUT, layout.as_str())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -31,7 +39,7 @@ impl Predecessor {
         predecessor
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -57,6 +65,20 @@ async fn predecessor() {
     }
     // Some parts are cached, others are not.
     fs::read(fixture.target("a").join("b/c/part")).unwrap();
+    let layout = std::env::var(LAYOUT).unwrap();
+    if layout != MountLayout::EROFSLoopFUSE.as_str() {
+        fixture.assert_same("a");
+        wait_for(&server, &[MountLayout::EROFSLoopNative]).await;
+    }
+    if layout == MountLayout::EROFSFile.as_str() {
+        for target in ["a", "b"] {
+            fixture.unpublish(&server, target).await.unwrap();
+        }
+        for target in ["a", "b"] {
+            fixture.publish(&server, target, &version).await.unwrap();
+        }
+        wait_for(&server, &[MountLayout::EROFSFile]).await;
+    }
     println!("serving");
     // Ends with the parent, if it is not killed by it.
     let _ = std::io::stdin().lines().next();
@@ -75,7 +97,7 @@ async fn mounts_of_a_killed_server_are_healed() {
     let server = fixture.server().await;
     assert_eq!(fixture.mounts(), mounts, "the same mounts");
     assert!(server.is_published(&fixture.target("a")) && server.is_published(&fixture.target("b")));
-    assert_eq!(server.report().datasets[0].versions, [("v1".to_owned(), 2)]);
+    assert_eq!(published(&server), [("v1".to_owned(), 2)]);
     fixture.assert_same("a");
     fixture.assert_same("b");
     let version = fixture.version("v1", None).await;
@@ -103,7 +125,8 @@ async fn what_nobody_uses_is_released() {
     fs::write(half.join("granary.new"), "half an image").unwrap();
     let server = fixture.server().await;
     assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
-    assert_eq!(fs::read_dir(fixture.dir.join("state/versions")).unwrap().count(), 0);
+    assert!(!half.exists());
+    assert_eq!(fixture.kept(), 1, "for the next pod");
     assert!(!server.is_published(&fixture.target("a")));
     fixture.unpublish(&server, "a").await.unwrap();
 }

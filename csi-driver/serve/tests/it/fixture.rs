@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use granary_blob::{BlobTag, PoolConfig};
 use granary_fetch::{NoCredentials, SecretKeys, Source, SourceConfig, SourcePolicy};
 use granary_image::{Digest, ExtentTable, ImageBuilder, Object, TableBuilder};
-use granary_serve::{ArtifactError, ArtifactStore, ServeError, Server, ServerConfig, VersionManifest};
+use granary_serve::{ArtifactError, ArtifactStore, MountLayout, ServeError, Server, ServerConfig, VersionManifest};
 use rustix::mount::UnmountFlags;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -77,6 +78,29 @@ impl Fixture {
 
     pub async fn server(&self) -> Arc<Server> {
         Server::start(self.config()).await.unwrap()
+    }
+
+    /// A server on what one of this process had that is going down.
+    pub async fn server_again(&self) -> Arc<Server> {
+        let start = Instant::now();
+        loop {
+            match Server::start(self.config()).await {
+                Err(ServeError::InUse(_) | ServeError::Pool(granary_blob::PoolError::InUse(_)))
+                    if start.elapsed() < Duration::from_secs(60) =>
+                {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                server => return server.unwrap(),
+            }
+        }
+    }
+
+    /// Takes away all mounts below the fixture, innermost first; loop devices clear themselves.
+    pub fn unmount_all(&self) {
+        for line in self.mounts().iter().rev() {
+            let path = line.split(' ').nth(4).unwrap_or_default();
+            let _ = rustix::mount::unmount(path, UnmountFlags::DETACH);
+        }
     }
 
     /// Lists the source now and makes a version of it, after `parent`.
@@ -147,8 +171,27 @@ impl Fixture {
         let devices = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
         devices
             .filter_map(|path| fs::read_to_string(path.join("loop/backing_file")).ok())
-            .filter(|f| f.contains(&dir))
+            .filter(|f| f.contains(&dir) && f.contains("granary.erofs"))
             .count()
+    }
+
+    /// Versions that have a directory.
+    pub fn kept(&self) -> usize {
+        fs::read_dir(self.dir.join("state/versions")).unwrap().count()
+    }
+
+    /// Sets the limit of the cache.
+    pub fn limit(&self, server: &Server, mib: u64) {
+        let pool = PoolConfig { max_bytes: Some(mib << 20), ..self.config().pools["local"].clone() };
+        server.set_pool("local", pool).unwrap();
+    }
+
+    /// As [`Self::assert_same`], with nothing in the page cache of the mount.
+    pub fn assert_same_anew(&self, target: &str) {
+        for (path, _) in SIZES {
+            forget(&fs::File::open(self.target(target).join(path)).unwrap());
+        }
+        self.assert_same(target);
     }
 
     /// Compares every byte below `target` with the source.
@@ -161,14 +204,10 @@ impl Fixture {
 }
 
 impl Drop for Fixture {
-    /// Takes away what a failed test left mounted, innermost first; loop devices clear themselves.
+    /// Takes away what a failed test left mounted.
     fn drop(&mut self) {
-        if self.owned.is_none() {
-            return;
-        }
-        for line in self.mounts().iter().rev() {
-            let path = line.split(' ').nth(4).unwrap_or_default();
-            let _ = rustix::mount::unmount(path, UnmountFlags::DETACH);
+        if self.owned.is_some() {
+            self.unmount_all();
         }
     }
 }
@@ -178,6 +217,36 @@ impl ArtifactStore for Fixture {
     async fn fetch(&self, digest: &Digest, _: u64, to: &Path) -> Result<(), ArtifactError> {
         fs::copy(self.artifact(digest), to).map(drop).map_err(|error| ArtifactError(error.to_string()))
     }
+}
+
+/// Takes what a file has out of the page cache.
+pub fn forget(file: &fs::File) {
+    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+/// The layouts of all published versions, in the order of their names.
+pub fn layouts(server: &Server) -> Vec<MountLayout> {
+    server.report().datasets.iter().flat_map(|dataset| &dataset.versions).map(|version| version.layout).collect()
+}
+
+/// Waits until something that happens in the background has happened.
+pub async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until the versions have these layouts.
+pub async fn wait_for(server: &Server, wanted: &[MountLayout]) {
+    wait_until(&format!("{wanted:?}"), || layouts(server) == wanted).await;
+}
+
+/// Names and targets of the versions of the only dataset.
+pub fn published(server: &Server) -> Vec<(String, u32)> {
+    let report = server.report();
+    report.datasets[0].versions.iter().map(|version| (version.version.clone(), version.targets)).collect()
 }
 
 /// Bytes that look random and differ for each seed.

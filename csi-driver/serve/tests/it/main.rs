@@ -3,3 +3,5 @@
 mod adoption;
 mod fixture;
 mod publishing;
+mod restarts;
+mod switching;
