@@ -230,3 +230,38 @@ async fn calls_out_of_order_leak_nothing() {
     fixture.unpublish(&server, "a").await.unwrap();
     assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn images_stay_for_the_next_pod_within_bounds() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server().await;
+    let first = fixture.version("v0", None).await;
+    fixture.publish(&server, "a", &first).await.unwrap();
+    fixture.unpublish(&server, "a").await.unwrap();
+    // The store has it no more, and is not asked.
+    for digest in [&first.image, &first.extents] {
+        fs::rename(fixture.artifact(digest), fixture.dir.join(digest.hex())).unwrap();
+    }
+    fixture.publish(&server, "a", &first).await.unwrap();
+    fixture.assert_same("a");
+    fixture.unpublish(&server, "a").await.unwrap();
+    for digest in [&first.image, &first.extents] {
+        fs::rename(fixture.dir.join(digest.hex()), fixture.artifact(digest)).unwrap();
+    }
+    for n in 1..10 {
+        let version = fixture.version(&format!("v{n}"), None).await;
+        fixture.publish(&server, "b", &version).await.unwrap();
+        fixture.unpublish(&server, "b").await.unwrap();
+        assert_eq!(fixture.kept(), (n + 1).min(8));
+    }
+    // The oldest had to go, and is fetched again; the youngest had not.
+    fs::remove_file(fixture.artifact(&first.extents)).unwrap();
+    fixture.publish(&server, "a", &first).await.unwrap_err();
+    let last = fixture.version("v9", None).await;
+    fs::remove_file(fixture.artifact(&last.extents)).unwrap();
+    fixture.publish(&server, "a", &last).await.unwrap();
+    fixture.assert_same("a");
+    server.stop(true).await;
+    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
+}
