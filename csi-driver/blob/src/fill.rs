@@ -109,14 +109,7 @@ async fn verify(mut run: Run) {
         let part = *part;
         let store = blob.store.clone();
         // What an earlier process left may have to come from the disk.
-        let sound = tokio::task::spawn_blocking(move || {
-            let sound = store.verify(&part);
-            if sound {
-                store.state(&part).verified();
-            }
-            sound
-        });
-        let sound = sound.await.unwrap_or(false);
+        let sound = tokio::task::spawn_blocking(move || store.check(&part)).await.unwrap_or(false);
         if sound && blob.store.state(&part).pin(blob.pool.tick()) {
             run.land(Ok(Landed::Stored { _hold: Hold::new(blob.store.clone(), &part) }));
             continue;

@@ -48,6 +48,13 @@ struct Meter {
     slowdowns: u64,
 }
 
+impl Meter {
+    /// Measures anew, from `since` or from the next answer; `full` says that somebody waits already.
+    fn restart(&mut self, since: Option<Instant>, full: bool) {
+        (self.since, self.bytes, self.answers, self.full) = (since, 0, 0, full);
+    }
+}
+
 /// A place at the origin; free again when dropped.
 pub(crate) struct Place {
     /// `None` if it was never taken.
@@ -118,7 +125,7 @@ impl Gate {
         if count > state.meter.slowdowns {
             state.meter.slowdowns = count;
             state.climb.measured(0, MEASURE, true, true);
-            (state.meter.since, state.meter.bytes, state.meter.answers, state.meter.full) = (None, 0, 0, false);
+            state.meter.restart(None, false);
         }
     }
 }
@@ -148,7 +155,7 @@ impl State {
         let meter = &mut self.meter;
         // The first answer only starts the clock: how long it took is not known.
         let Some(since) = meter.since else {
-            (meter.since, meter.bytes, meter.answers, meter.full) = (Some(now), 0, 0, false);
+            meter.restart(Some(now), false);
             return;
         };
         meter.bytes += bytes;
@@ -159,7 +166,7 @@ impl State {
         }
         self.climb.measured(meter.bytes, time, meter.full, false);
         let full = !self.demand.is_empty() || !self.ahead.is_empty();
-        (meter.since, meter.bytes, meter.answers, meter.full) = (Some(now), 0, 0, full);
+        self.meter.restart(Some(now), full);
     }
 }
 

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use granary_image::{Digest, ExtentTable, ImageReader};
+use granary_image::{Digest, ExtentTable, ImageReader, PartRanges, parts_of};
 use sha2::{Digest as _, Sha256};
 
-use crate::state_dir::{VersionDir, read_json, write_json};
+use crate::state_dir::{VersionDir, read_json, remove_file, write_json};
 use crate::{ArtifactStore, ServeError, VersionManifest};
 
 /// Completes `dir`: fetches what is absent, and writes the manifest last, so that what one with a manifest has was checked, and
@@ -29,14 +29,19 @@ pub(crate) async fn complete(
     write_json(&dir.manifest(), manifest)
 }
 
+/// The extent table of a complete version, and the parts of the blob that its files need.
+pub(crate) fn open(dir: &VersionDir) -> Result<(ExtentTable, PartRanges), ServeError> {
+    let (table, image) = (ExtentTable::open(&dir.extents())?, ImageReader::open(&dir.image())?);
+    let parts = parts_of(&image, &table)?;
+    // They were read as a whole, and little of them is needed from now on.
+    image.release_pages();
+    table.release_pages();
+    Ok((table, parts))
+}
+
 async fn fetch(store: &dyn ArtifactStore, digest: &Digest, bytes: u64, to: &Path) -> Result<(), ServeError> {
     let temporary = to.with_extension("new");
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(ServeError::io("remove", &temporary)(error));
-        }
-        _ => {}
-    }
+    remove_file(&temporary).map_err(ServeError::io("remove", &temporary))?;
     store
         .fetch(digest, bytes, &temporary)
         .await

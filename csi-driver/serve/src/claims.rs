@@ -5,12 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use granary_blob::{Claim, PartsHold, Pool, PoolConfig, PoolError};
-use granary_image::{ExtentTable, ImageReader, PartRanges, parts_of};
 use parking_lot::Mutex;
 
-use crate::state_dir::{StateDir, VersionDir, read_json, remove_file};
+use crate::state_dir::{StateDir, read_json, remove_file};
 use crate::survey::Survey;
-use crate::{ServeError, VersionManifest, superblocks};
+use crate::{ServeError, VersionManifest, artifacts, superblocks};
 
 /// Holds without a live version, by the version's key.
 pub(crate) struct Claims {
@@ -99,17 +98,11 @@ impl Claims {
 fn a_use(state: &StateDir, key: &str, blob_id: &str) -> Use {
     let dir = state.version(key);
     let manifest = read_json::<VersionManifest>(&dir.manifest()).ok();
-    let parts = parts(&dir).inspect_err(|error| {
+    let parts = artifacts::open(&dir).map(|(_, parts)| parts).inspect_err(|error| {
         tracing::error!(version = key, %error, "cannot tell which parts a mounted version needs: its blob is left to it as it is");
     });
     let known = manifest.as_ref().is_some_and(|manifest| manifest.blob_id == blob_id);
     let parts = parts.ok().filter(|_| known).map(Arc::new);
     let claim = Claim { blob_id: blob_id.to_owned(), parts };
     Use { key: key.to_owned(), pool: manifest.map(|manifest| manifest.pool), claim }
-}
-
-/// The parts that a version's files need.
-fn parts(dir: &VersionDir) -> Result<PartRanges, ServeError> {
-    let (table, image) = (ExtentTable::open(&dir.extents())?, ImageReader::open(&dir.image())?);
-    Ok(parts_of(&image, &table)?)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use granary_blob::{PartsHold, Pool};
-use granary_image::{ExtentTable, ImageReader, PartRanges, parts_of};
+use granary_image::PartRanges;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -23,7 +23,7 @@ use crate::served::{ServedBlob, ServedBlobs};
 use crate::state_dir::{StateDir, VersionDir, read_json, remove_dir};
 use crate::survey::{Mounted, Survey, is_erofs_on_loop};
 use crate::volumes::{Volume, Volumes};
-use crate::{Layout, ServeError, VersionManifest, erofs, file_image, superblocks};
+use crate::{Layout, ServeError, VersionManifest, artifacts, erofs, file_image, superblocks};
 
 /// A blob's device is never empty, though a dataset can be.
 const LEAST_BLOB_BYTES: u64 = granary_image::BLOCK_BYTES;
@@ -107,12 +107,8 @@ impl Node {
     pub(crate) fn open_version(&self, key: &str) -> Result<Arc<LiveVersion>, ServeError> {
         let dir = self.state.version(key);
         let manifest: VersionManifest = read_json(&dir.manifest())?;
-        let table = ExtentTable::open(&dir.extents())?;
-        let image = ImageReader::open(&dir.image())?;
-        let parts = Arc::new(parts_of(&image, &table)?);
-        // They were read as a whole, and little of them is needed from now on.
-        image.release_pages();
-        table.release_pages();
+        let (table, parts) = artifacts::open(&dir)?;
+        let parts = Arc::new(parts);
         let pool = self.pools.get(&manifest.pool)?;
         let blob = self.blobs.serve(&manifest, &pool, table)?;
         let survey = self.survey()?;

@@ -12,6 +12,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::ServeError;
 use crate::loops::IMAGE_FILE;
 
+const VERSIONS: &str = "versions";
+const MOUNT_POINT: &str = "mnt";
+
 /// `<state>/{lock,instance,pools.json,versions/<key>/,volumes/<hash>.json}`.
 pub(crate) struct StateDir {
     root: PathBuf,
@@ -37,7 +40,7 @@ impl StateDir {
             rustix::io::Errno::WOULDBLOCK => ServeError::InUse(root.clone()),
             error => ServeError::io("lock", &lock_path)(error),
         })?;
-        for dir in ["versions", "volumes"] {
+        for dir in [VERSIONS, "volumes"] {
             private_dir(&root.join(dir))?;
         }
         let instance = instance(&root.join("instance"))?;
@@ -49,7 +52,7 @@ impl StateDir {
     }
 
     pub(crate) fn pools_file(&self) -> PathBuf {
-        self.root.join("pools.json")
+        pools_file(&self.root)
     }
 
     pub(crate) fn volumes(&self) -> PathBuf {
@@ -57,12 +60,12 @@ impl StateDir {
     }
 
     pub(crate) fn version(&self, key: &str) -> VersionDir {
-        VersionDir(self.root.join("versions").join(key))
+        VersionDir(self.root.join(VERSIONS).join(key))
     }
 
     /// Keys of all versions that have a directory.
     pub(crate) fn version_keys(&self) -> Result<Vec<String>, ServeError> {
-        let dir = self.root.join("versions");
+        let dir = self.root.join(VERSIONS);
         let entries = std::fs::read_dir(&dir).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
         let entries = entries.map_err(ServeError::io("list", &dir))?;
         Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
@@ -104,7 +107,17 @@ impl VersionDir {
     }
 
     pub(crate) fn mount_point(&self) -> PathBuf {
-        self.0.join("mnt")
+        self.0.join(MOUNT_POINT)
+    }
+
+    /// The directory that has a version's image, whoever's it is.
+    pub(crate) fn of_image(image: &Path) -> Option<Self> {
+        image.parent().map(|dir| Self(dir.to_owned()))
+    }
+
+    /// The file of the state directory's pools.
+    pub(crate) fn pools_file(&self) -> Option<PathBuf> {
+        Some(pools_file(self.0.parent()?.parent()?))
     }
 
     /// Names of the superblock, if it has no device.
@@ -145,6 +158,15 @@ impl VersionDir {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a mount point is the private one of version `key`, whoever's it is.
+pub(crate) fn is_private(mount_point: &Path, key: &str) -> bool {
+    mount_point.ends_with(Path::new(VERSIONS).join(key).join(MOUNT_POINT))
+}
+
+fn pools_file(root: &Path) -> PathBuf {
+    root.join("pools.json")
 }
 
 /// Removes an empty directory, if it is there.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::loops::{self, Backing, Label, LoopDevice, Role};
 use crate::mountinfo::{self, Mount};
-use crate::state_dir::read_json;
+use crate::state_dir::{VersionDir, is_private, read_json};
 use crate::{MountLayout, VersionManifest, file_image, pools, survey};
 
 /// A place where a version is mounted.
@@ -38,14 +38,14 @@ pub fn survey_mounts() -> io::Result<Vec<MountStatus>> {
 fn status(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<MountStatus> {
     let (dir, key, layout) = match file_image::parse_any(Path::new(&mount.source)) {
         Some((_, key, _)) if mount.filesystem == "erofs" => {
-            (Path::new(&mount.source).parent()?.to_owned(), key.to_owned(), MountLayout::EROFSFile)
+            (VersionDir::of_image(Path::new(&mount.source))?, key.to_owned(), MountLayout::EROFSFile)
         }
         _ => on_loops(mount, devices)?,
     };
-    if mount.mount_point.ends_with(Path::new("versions").join(key).join("mnt")) {
+    if is_private(&mount.mount_point, &key) {
         return None;
     }
-    let manifest = read_json::<VersionManifest>(&dir.join("manifest.json")).ok();
+    let manifest = read_json::<VersionManifest>(&dir.manifest()).ok();
     let cached_percent = match layout {
         MountLayout::EROFSFile | MountLayout::EROFSLoopNative => Some(100),
         MountLayout::EROFSLoopFUSE => manifest.as_ref().and_then(|manifest| cached_percent(&dir, manifest)),
@@ -61,7 +61,7 @@ fn status(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<Mou
 }
 
 /// The version's directory and key, and its layout.
-fn on_loops(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<(PathBuf, String, MountLayout)> {
+fn on_loops(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<(VersionDir, String, MountLayout)> {
     if !survey::is_erofs_on_loop(mount) {
         return None;
     }
@@ -75,13 +75,12 @@ fn on_loops(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<(
     let mut path = fs::read(format!("/sys/block/loop{}/loop/backing_file", image.number())).ok()?;
     path.truncate(path.trim_ascii_end().len());
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    Some((path.parent()?.to_owned(), label.version.clone(), layout))
+    Some((VersionDir::of_image(&path)?, label.version.clone(), layout))
 }
 
 /// By what the cache's file takes on the disk: nobody is asked, and nothing is read.
-fn cached_percent(dir: &Path, manifest: &VersionManifest) -> Option<u8> {
-    let state = dir.parent()?.parent()?;
-    let pool = pools::dir_of(&state.join("pools.json"), &manifest.pool)?;
+fn cached_percent(dir: &VersionDir, manifest: &VersionManifest) -> Option<u8> {
+    let pool = pools::dir_of(&dir.pools_file()?, &manifest.pool)?;
     let data = fs::metadata(pool.join("blobs").join(&manifest.blob_id).join("data")).ok()?;
     let percent = (data.blocks() * 512).saturating_mul(100).checked_div(manifest.blob_bytes)?;
     // Not all: else it would not be served through FUSE, or is about to be no more.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::ServeError;
-use crate::state_dir::{read_json, write_json};
+use crate::state_dir::{read_json, remove_file, write_json};
 
 /// One target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,12 +62,7 @@ impl Volumes {
     /// Forgets what is at `target`.
     pub(crate) fn remove(&self, target: &Path) -> Result<(), ServeError> {
         let file = self.file(target);
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ServeError::io("remove", file)(error));
-            }
-            _ => {}
-        }
+        remove_file(&file).map_err(ServeError::io("remove", &file))?;
         self.volumes.lock().remove(target);
         Ok(())
     }
