@@ -26,4 +26,4 @@ pub use dataset_version::{DatasetVersion, DatasetVersionSpec, DatasetVersionStat
 pub use node_cache::{NodeCache, NodeCacheStatus};
 
 pub use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};

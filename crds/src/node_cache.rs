@@ -1,6 +1,6 @@
 //! `NodeCache`: what a node reports. No file names, no pod names.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -175,8 +175,8 @@ pub struct ReadErrorReport {
     /// How many, since the node process started.
     #[schemars(range(min = 0))]
     pub count: i64,
-    /// The last one.
-    pub last_time: Time,
+    /// The last one, to the microsecond: whether it came after a listing of the same second matters.
+    pub last_time: MicroTime,
 }
 
 #[cfg(test)]
@@ -189,5 +189,17 @@ mod tests {
             assert_eq!(serde_json::to_value(layout).unwrap(), name);
         }
         assert_eq!(serde_json::from_value::<MountLayout>("EROFSLater".into()).unwrap(), MountLayout::Unknown);
+    }
+
+    /// A read that failed in the second in which the source was listed is news, if it came after.
+    #[test]
+    fn the_time_of_a_read_error_keeps_its_fraction_of_a_second() {
+        let time = "2026-11-25T08:06:15.763380Z";
+        let report = serde_json::json!({"reason": "ObjectChanged", "count": 1, "lastTime": time});
+        let parsed: ReadErrorReport = serde_json::from_value(report.clone()).unwrap();
+        assert_eq!(parsed.last_time.0.subsec_microsecond(), 763_380);
+        assert_eq!(serde_json::to_value(parsed).unwrap(), report);
+        let whole = serde_json::json!({"reason": "ObjectChanged", "count": 1, "lastTime": "2026-11-25T08:06:15Z"});
+        serde_json::from_value::<ReadErrorReport>(whole).expect("what an older node wrote");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use granary_crds::node_cache::{DatasetReport, Layout, MountLayout, PoolReport, ReadErrorReport, VersionReport};
-use granary_crds::{DataStorageClass, Time};
+use granary_crds::{DataStorageClass, MicroTime};
 use granary_fetch::SecretKeys;
 use granary_serve::{ArtifactStore, ServeError, Server};
 use k8s_openapi::jiff::Timestamp;
@@ -122,7 +122,7 @@ fn dataset(report: granary_serve::DatasetReport) -> DatasetReport {
     let read_errors = report.read_errors.into_iter().map(|error| ReadErrorReport {
         reason: error.reason,
         count: signed(error.count),
-        last_time: Time(Timestamp::try_from(error.last).unwrap_or_default()),
+        last_time: MicroTime(Timestamp::try_from(error.last).unwrap_or_default()),
     });
     DatasetReport {
         uid: report.tag.dataset_uid,

@@ -72,7 +72,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use granary_crds::Time;
+    use granary_crds::MicroTime;
     use granary_crds::node_cache::{DatasetReport, NodeCacheSpec, ReadErrorReport, VersionReport};
 
     fn node(name: &str, reports: Vec<DatasetReport>) -> Arc<NodeCache> {
@@ -97,7 +97,7 @@ mod tests {
                 .map(|(reason, second)| ReadErrorReport {
                     reason: (*reason).to_owned(),
                     count: 1,
-                    last_time: Time(Timestamp::from_second(*second).unwrap()),
+                    last_time: MicroTime(Timestamp::from_second(*second).unwrap()),
                 })
                 .collect(),
             ..DatasetReport::default()
