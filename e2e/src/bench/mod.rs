@@ -17,6 +17,7 @@ mod session;
 mod systems;
 mod table;
 mod task;
+mod warm;
 
 use std::path::Path;
 use std::time::Instant;

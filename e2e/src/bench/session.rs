@@ -14,6 +14,7 @@ use super::quiet;
 use super::rows::{Link, Row, State, Task, Unit};
 use super::systems::{Mounted, Place, System, clear};
 use super::task::{Deadline, Loader, Outcome};
+use super::warm;
 use crate::progress;
 
 /// How long reading goes on over the direct link, finished or not.
@@ -88,6 +89,7 @@ impl<'a> Session<'a> {
 
     fn measure_once(&mut self, row: &Row) -> Result<Cell> {
         self.bring(row)?;
+        warm::memory()?;
         if let Some(pid) = self.pid() {
             cpu::reset_peak_memory(pid);
         }

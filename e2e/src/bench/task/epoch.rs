@@ -11,7 +11,7 @@ use crate::exec;
 
 const SCRIPT: &str = include_str!("loader.py");
 
-/// An epoch computes for 12 s.
+/// An epoch computes for 4 s.
 const LIMIT_SECONDS: &str = "120";
 
 /// The loader's script on the disk.

@@ -15,7 +15,7 @@ WORKERS = 8
 BATCH = 50
 # As many batches as workers are asked for ahead, twice, like PyTorch's prefetch_factor.
 AHEAD = 2 * WORKERS
-COMPUTE_SECONDS = 0.06
+COMPUTE_SECONDS = 0.02
 
 
 def load(paths):
