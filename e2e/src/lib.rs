@@ -12,6 +12,7 @@ pub mod exec;
 pub mod images;
 pub mod install;
 pub mod kube;
+pub mod memory_group;
 pub mod paths;
 pub mod progress;
 pub mod s3;
