@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod conditions;
 pub mod events;
+#[cfg(test)]
+mod faults;
 pub mod health;
 pub mod lease;
 mod log;

@@ -14,8 +14,9 @@ use crate::cli::CommonArgs;
 use crate::lease::{Holder, PERIOD};
 use crate::reconcile::write;
 
-/// How long the operator is kept from leading: until Helm has deleted it, and not so long that a new installation waits for it.
-const KEPT_OFF: Duration = Duration::from_secs(30);
+/// How long the operator is kept from leading, from when it sees that it no longer leads: until Helm has deleted it, and not so long
+/// that a new installation waits for it.
+const KEPT_OFF: Duration = Duration::from_secs(20);
 
 /// How long after a pod's end its node may still report the volume: it reports at most every 15 s, and the kubelet takes its time.
 const REPORTED_WITHIN: Duration = Duration::from_secs(60);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use axum_server::tls_rustls::{RustlsConfig, from_tcp_rustls};
-use kube::Client;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -41,7 +42,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
     // Another crate may bring another provider; rustls wants one to be chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let common = &args.common;
-    let client = Client::try_default().await.context("find the API server")?;
+    let mut config = Config::infer().await.context("find the API server")?;
     let metrics = Arc::new(Metrics::default());
     let readiness = Readiness::default();
     let stop = CancellationToken::new();
@@ -51,7 +52,11 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let serving = serving.with_context(|| format!("listen on {}", args.listen))?;
     tasks.spawn(async move { serving.await.context("serve health and metrics") });
 
-    let holder = Holder::new(client.clone(), &common.namespace, &common.pod_name);
+    let unfenced = Client::try_from(config.clone()).context("find the API server")?;
+    let holder = Holder::new(unfenced, &common.namespace, &common.pod_name);
+    // A repetition inside the client would pass the fence unseen; what fails is repeated by whoever asked.
+    config.default_retry = false;
+    let client = ClientBuilder::try_from(config).context("find the API server")?.with_layer(&holder.fence()).build();
     let ended = tokio::select! {
         () = holder.acquire() => None,
         signal = terminated() => Some(signal),

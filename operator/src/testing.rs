@@ -1,4 +1,7 @@
-//! An API server for tests: answers with what it was given, and remembers what it was asked.
+//! An API server for tests: answers with what it was given, and remembers what it was asked. One that does what it is told is in
+//! [`server`].
+
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,16 +67,24 @@ impl FakeApi {
             (Method::POST, Some(object)) if path.ends_with("tokenreviews") => (StatusCode::CREATED, object),
             (Method::POST, _) => self.created(&path, body),
             (Method::PATCH, Some(object)) => (StatusCode::OK, object),
-            (Method::PUT, Some(_)) => {
-                self.objects.lock().insert(path, body.clone());
-                (StatusCode::OK, body)
-            }
+            (Method::PUT, Some(found)) => self.replaced(path, &found, body),
             (Method::DELETE, _) => (StatusCode::OK, json!({"kind": "Status", "status": "Success"})),
             _ => (StatusCode::NOT_FOUND, failure(404, "NotFound")),
         };
         let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
         *response.status_mut() = status;
         response
+    }
+
+    fn replaced(&self, path: String, found: &Value, mut object: Value) -> (StatusCode, Value) {
+        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        if version(found) != version(&object) {
+            return (StatusCode::CONFLICT, failure(409, "Conflict"));
+        }
+        let next = version(found).and_then(|version| version.parse::<u64>().ok()).unwrap_or_default() + 1;
+        object["metadata"]["resourceVersion"] = json!(next.to_string());
+        self.objects.lock().insert(path, object.clone());
+        (StatusCode::OK, object)
     }
 
     fn created(&self, collection: &str, mut object: Value) -> (StatusCode, Value) {

@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -22,6 +22,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::names;
+
+/// How soon everything is listed again when a watch cannot go on from where it was.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a watch says.
+type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 /// What every watched kind can do.
 pub trait Kind: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
@@ -87,13 +93,18 @@ impl<K: Kind> Watched<K> {
     }
 
     /// Keeps the cache, until the process ends.
-    async fn keep(self: Arc<Self>, mut writer: Writer<K>, events: BoxStream<'static, watcher::Result<Event<K>>>) {
-        let mut events = pin!(events);
+    async fn keep(self: Arc<Self>, mut writer: Writer<K>, watch: impl Fn() -> Events<K> + Send) {
+        let mut events = watch();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(&mut writer, event),
                 Err(error) => {
                     tracing::warn!(kind = %K::kind(&()), error = %error, "watch interrupted; it is retried");
+                    if is_gone(&error) {
+                        // The watcher itself would ask for the same lost point in time for ever.
+                        tokio::time::sleep(LIST_AGAIN).await;
+                        events = watch();
+                    }
                 }
             }
         }
@@ -166,13 +177,22 @@ impl World {
 
 fn start<K: Kind>(client: &Client, config: watcher::Config) -> Arc<Watched<K>> {
     let (watched, writer) = Watched::<K>::new();
-    let events = watcher::watcher(Api::all(client.clone()), config).default_backoff().boxed();
-    tokio::spawn(Arc::clone(&watched).keep(writer, events));
+    let client = client.clone();
+    let watch = move || watcher::watcher(Api::all(client.clone()), config.clone()).default_backoff().boxed();
+    tokio::spawn(Arc::clone(&watched).keep(writer, watch));
     watched
+}
+
+/// Whether the API server has forgotten what has happened since a watch ended, and refuses to begin another one there. (When it says so
+/// within a watch, the watcher lists again by itself.)
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     fn dataset(name: &str, class: &str) -> Dataset {

@@ -9,12 +9,13 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use tokio::time::Instant;
 
-use super::{DURATION, Verdict, evaluate};
+use super::sighting::Sighting;
+use super::{DURATION, Fence, Verdict, evaluate};
 use crate::names;
 
 /// How often the Lease is renewed, and how often a waiting instance looks.
 pub(crate) const PERIOD: Duration = Duration::from_secs(3);
-/// A leader that could not renew for so long no longer leads: before another one may take the Lease.
+/// A leader that could not renew for so long no longer leads: before another one may take the Lease, with time for a write on its way.
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why an instance does not lead (any more).
@@ -35,18 +36,26 @@ pub enum LeaseError {
 pub struct Holder {
     api: Api<Lease>,
     me: String,
+    sighting: Sighting,
+    fence: Fence,
 }
 
 impl Holder {
-    /// The Lease of this namespace, for the instance `me`.
+    /// The Lease of this namespace, for the instance `me`. The client must not be behind the fence.
     pub fn new(client: Client, namespace: &str, me: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), me: me.to_owned() }
+        let api = Api::namespaced(client, namespace);
+        Self { api, me: me.to_owned(), sighting: Sighting::default(), fence: Fence::default() }
+    }
+
+    /// Open while this instance certainly leads.
+    pub fn fence(&self) -> Fence {
+        self.fence.clone()
     }
 
     /// Waits until this instance has the Lease.
     pub async fn acquire(&self) {
         loop {
-            match self.attempt().await {
+            match self.attempt(Instant::now).await {
                 Ok(Verdict::Mine) => return,
                 Ok(verdict) => tracing::debug!(?verdict, "waiting for the Lease"),
                 Err(error) => tracing::warn!(%error, "Lease not taken; it is tried again"),
@@ -55,49 +64,57 @@ impl Holder {
         }
     }
 
-    /// Renews the Lease until that fails.
+    /// Renews the Lease until that fails; the fence is shut then.
     pub async fn keep(&self) -> LeaseError {
         let mut renewed = Instant::now();
-        loop {
+        let lost = loop {
             tokio::time::sleep(PERIOD).await;
             // A request that hangs counts as one that failed.
             let remaining = RENEW_WITHIN.saturating_sub(renewed.elapsed());
-            let attempt = tokio::time::timeout(remaining, self.renew()).await;
+            let begun = Instant::now();
+            let attempt = tokio::time::timeout(remaining, self.renew(Instant::now)).await;
             match attempt {
-                Ok(Ok(())) => renewed = Instant::now(),
+                Ok(Ok(())) => renewed = begun,
                 Ok(Err(LeaseError::Api(error))) if renewed.elapsed() >= RENEW_WITHIN => {
-                    return LeaseError::NotRenewed(error);
+                    break LeaseError::NotRenewed(error);
                 }
                 Ok(Err(LeaseError::Api(error))) => tracing::warn!(%error, "Lease not renewed; it is tried again"),
-                Ok(Err(error)) => return error,
-                Err(_) => return LeaseError::NotRenewed(kube::Error::Service("no answer".into())),
+                Ok(Err(error)) => break error,
+                Err(_) => break LeaseError::NotRenewed(kube::Error::Service("no answer".into())),
             }
-        }
+        };
+        self.fence.shut();
+        lost
     }
 
-    async fn renew(&self) -> Result<(), LeaseError> {
+    /// Renews the Lease once. `now` is the clock.
+    pub(crate) async fn renew(&self, now: impl Fn() -> Instant) -> Result<(), LeaseError> {
         let lease = self.api.get(names::LEASE).await?;
         let spec = lease.spec.clone().unwrap_or_default();
-        if evaluate(Some(&spec), &self.me, Timestamp::now()) != Verdict::Mine {
+        if evaluate(Some(&spec), &self.me, Duration::ZERO) != Verdict::Mine {
+            self.fence.shut();
             return Err(LeaseError::Taken(spec.holder_identity.unwrap_or_default()));
         }
-        self.write(lease, DURATION).await?;
+        self.take(lease, now()).await?;
         Ok(())
     }
 
-    async fn attempt(&self) -> Result<Verdict, kube::Error> {
+    /// Takes the Lease if it is free. `now` is the clock.
+    pub(crate) async fn attempt(&self, now: impl Fn() -> Instant) -> Result<Verdict, kube::Error> {
+        let asked = now();
         let lease = self.api.get_opt(names::LEASE).await?;
-        let spec = lease.as_ref().and_then(|lease| lease.spec.as_ref());
-        match evaluate(spec, &self.me, Timestamp::now()) {
-            Verdict::Taken(until) => Ok(Verdict::Taken(until)),
+        let version = lease.as_ref().and_then(|lease| lease.metadata.resource_version.as_deref());
+        let unchanged = self.sighting.unchanged(version, asked, now());
+        match evaluate(lease.as_ref().and_then(|lease| lease.spec.as_ref()), &self.me, unchanged) {
+            Verdict::Taken(left) => Ok(Verdict::Taken(left)),
             Verdict::Free | Verdict::Mine => {
-                self.write(lease.unwrap_or_default(), DURATION).await?;
+                self.take(lease.unwrap_or_default(), now()).await?;
                 Ok(Verdict::Mine)
             }
         }
     }
 
-    /// Takes the Lease from whoever has it, for `duration`.
+    /// Takes the Lease from whoever has it, for `duration`. This instance does not lead by that: it keeps others from it.
     pub async fn seize(&self, duration: Duration) -> Result<(), LeaseError> {
         let lease = self.api.get_opt(names::LEASE).await?;
         self.write(lease.unwrap_or_default(), duration).await?;
@@ -106,6 +123,7 @@ impl Holder {
 
     /// Gives the Lease back, so that another instance need not wait.
     pub async fn release(&self) -> Result<(), LeaseError> {
+        self.fence.shut();
         let mut lease = self.api.get(names::LEASE).await?;
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() == Some(&self.me) {
@@ -115,8 +133,16 @@ impl Holder {
         Ok(())
     }
 
+    /// Writes `lease` as ours, and opens the fence for as long as nobody else may take it, counted from before it was written.
+    async fn take(&self, lease: Lease, begun: Instant) -> Result<(), kube::Error> {
+        self.write(lease, DURATION).await?;
+        self.fence.open_until(begun + RENEW_WITHIN);
+        Ok(())
+    }
+
     /// Writes `lease` with us as its holder; fails if somebody has written it since it was read.
     async fn write(&self, mut lease: Lease, duration: Duration) -> Result<(), kube::Error> {
+        // For people: no instance reads it.
         let now = MicroTime(Timestamp::now());
         let before = lease.spec.take().unwrap_or_default();
         let is_ours = before.holder_identity.as_deref() == Some(&self.me);
@@ -150,19 +176,19 @@ mod tests {
         let api = FakeApi::default();
         let holder = |me: &str| Holder::new(api.client(), "granary", me);
         let (first, second, preflight) = (holder("first"), holder("second"), holder("preflight"));
-        assert_eq!(first.attempt().await.unwrap(), Verdict::Mine);
-        assert!(matches!(second.attempt().await.unwrap(), Verdict::Taken(_)));
-        first.renew().await.unwrap();
+        assert_eq!(first.attempt(Instant::now).await.unwrap(), Verdict::Mine);
+        assert!(matches!(second.attempt(Instant::now).await.unwrap(), Verdict::Taken(_)));
+        first.renew(Instant::now).await.unwrap();
 
         first.release().await.unwrap();
-        assert_eq!(second.attempt().await.unwrap(), Verdict::Mine);
+        assert_eq!(second.attempt(Instant::now).await.unwrap(), Verdict::Mine);
         // Not its own any more.
         first.release().await.unwrap();
-        second.renew().await.unwrap();
+        second.renew(Instant::now).await.unwrap();
 
         preflight.seize(Duration::from_secs(30)).await.unwrap();
-        let lost = second.renew().await;
+        let lost = second.renew(Instant::now).await;
         assert!(matches!(lost, Err(LeaseError::Taken(holder)) if holder == "preflight"));
-        assert!(matches!(first.attempt().await.unwrap(), Verdict::Taken(_)));
+        assert!(matches!(first.attempt(Instant::now).await.unwrap(), Verdict::Taken(_)));
     }
 }
