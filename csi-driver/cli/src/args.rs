@@ -55,6 +55,9 @@ pub struct MountArgs {
     /// Fill the cache with everything in the background, behind what is being read; as far as it fits.
     #[arg(long)]
     pub preload: bool,
+    /// Mount what the last mount of the same URIs found, without listing them now: for millions of files, or while a source is away.
+    #[arg(long)]
+    pub last: bool,
     /// How to reach the sources.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -147,6 +150,7 @@ mod tests {
         assert_eq!(args.mount_point, PathBuf::from("/mnt"));
         assert_eq!((args.cache_size, args.cache), (Some(10_000_000_000), PathBuf::from("/tmp/x")));
         assert_eq!(args.source.exclude, ["*.tmp", "x"]);
+        assert!(!args.last && mount("granary mount s3://a/ /mnt --last").last);
         assert!(!args.preload && mount("granary mount s3://a/ /mnt --preload").preload);
     }
 

@@ -1,19 +1,21 @@
 //! The cache directory: `server/` (mounts), `pool/` (bytes) and, for each set of sources, `index/<hash>/` with the artifacts of
-//! the last listing. The next listing extends that one's extent table, and so finds the bytes that are cached.
+//! the last listing and what it mounted. The next listing extends that one's extent table, and so finds the bytes that are cached.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use granary_fetch::SourceConfig;
 use granary_image::{Digest, ExtentTable};
 use granary_index::Indexed;
-use granary_serve::{ArtifactError, ArtifactStore};
+use granary_serve::{ArtifactError, ArtifactStore, VersionManifest};
 
 /// Name of the link to the extent table of the last listing.
 const LAST: &str = "last";
+/// Name of the file with the manifest that was made of it.
+const MANIFEST: &str = "last.json";
 
 /// The directory of one set of sources.
 pub struct IndexDir(PathBuf);
@@ -46,8 +48,19 @@ impl IndexDir {
         }
     }
 
-    /// Makes `indexed` the last listing and removes what came before.
-    pub fn keep(&self, indexed: &Indexed) -> anyhow::Result<()> {
+    /// What the last listing mounted; an error that says what to do if these sources were never listed in the same way.
+    pub fn last(&self, configs: &[SourceConfig]) -> anyhow::Result<VersionManifest> {
+        let read = fs::read(self.0.join(MANIFEST)).map_err(anyhow::Error::from);
+        let last = read.and_then(|bytes| Ok(serde_json::from_slice::<VersionManifest>(&bytes)?));
+        match last {
+            Ok(manifest) if manifest.sources == configs => Ok(manifest),
+            Ok(_) => bail!("the last mount of these URIs had other options for them: leave out --last once"),
+            Err(error) => Err(error.context("this cache has no last mount of these URIs: leave out --last once")),
+        }
+    }
+
+    /// Makes `indexed` the last listing, of which `manifest` was made, and removes what came before.
+    pub fn keep(&self, indexed: &Indexed, manifest: &VersionManifest) -> anyhow::Result<()> {
         let new = self.0.join("new");
         let swap = || {
             remove_if_there(&new)?;
@@ -55,7 +68,9 @@ impl IndexDir {
             fs::rename(&new, self.0.join(LAST))?;
             // If both are one file already, rename(2) leaves both names.
             remove_if_there(&new)?;
-            let kept = [&indexed.image.path, &indexed.extents.path, &self.0.join(LAST)];
+            fs::write(&new, serde_json::to_vec(manifest)?)?;
+            fs::rename(&new, self.0.join(MANIFEST))?;
+            let kept = [&indexed.image.path, &indexed.extents.path, &self.0.join(LAST), &self.0.join(MANIFEST)];
             for entry in fs::read_dir(&self.0)? {
                 let path = entry?.path();
                 if !kept.contains(&&path) {
@@ -75,21 +90,26 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Artifacts that lie in the cache directory already.
-pub struct LocalArtifacts<'a>(pub &'a Indexed);
-
 #[async_trait]
-impl ArtifactStore for LocalArtifacts<'_> {
+impl ArtifactStore for IndexDir {
+    /// Artifacts lie here already, by names that begin with their digests.
     async fn fetch(&self, digest: &Digest, _: u64, to: &Path) -> Result<(), ArtifactError> {
-        let artifact = [&self.0.image, &self.0.extents].into_iter().find(|artifact| artifact.digest == *digest);
-        let artifact = artifact.ok_or_else(|| ArtifactError(format!("{digest} was not made by this run")))?;
-        fs::hard_link(&artifact.path, to)
-            .map_err(|error| ArtifactError(format!("cannot link {}: {error}", artifact.path.display())))
+        let failed = |error: io::Error| ArtifactError(format!("cannot link it from {}: {error}", self.0.display()));
+        let hex = digest.hex();
+        for entry in fs::read_dir(&self.0).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.file_stem().is_some_and(|stem| stem == hex.as_str()) {
+                return fs::hard_link(&path, to).map_err(failed);
+            }
+        }
+        Err(ArtifactError(format!("the last listing in {} did not make it", self.0.display())))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use granary_blob::BlobTag;
+    use granary_fetch::SourcePolicy;
     use granary_image::{ImageBuilder, Object, Pin, PinKind, TableBuilder};
     use granary_index::Artifact;
 
@@ -129,17 +149,55 @@ mod tests {
         }
     }
 
+    fn keep(dir: &IndexDir, indexed: &Indexed) -> VersionManifest {
+        let manifest = VersionManifest {
+            dataset: BlobTag { dataset_uid: "blob".into(), namespace: "local".into(), name: "s3://bucket/".into() },
+            version: indexed.listing_digest.to_string(),
+            image: indexed.image.digest,
+            image_bytes: indexed.image.bytes,
+            extents: indexed.extents.digest,
+            extents_bytes: indexed.extents.bytes,
+            blob_id: indexed.blob_id.clone(),
+            blob_bytes: indexed.blob_bytes,
+            sources: vec![config(&[])],
+            pool: "local".into(),
+            policy: SourcePolicy::unrestricted(),
+            preload: false,
+        };
+        dir.keep(indexed, &manifest).unwrap();
+        manifest
+    }
+
+    #[tokio::test]
+    async fn the_last_mount_is_known_with_its_artifacts() {
+        let cache = tempfile::tempdir().unwrap();
+        let dir = IndexDir::open(cache.path(), &[config(&[])]).unwrap();
+        let error = dir.last(&[config(&[])]).unwrap_err().to_string();
+        assert!(error.contains("leave out --last"), "{error}");
+        let manifest = keep(&dir, &listing(&dir, 1));
+        assert_eq!(dir.last(&[config(&[])]).unwrap(), manifest);
+        let other = dir.last(&[config(&["*.jpg"])]).unwrap_err().to_string();
+        assert!(other.contains("other options"), "{other}");
+        for digest in [manifest.image, manifest.extents] {
+            let to = cache.path().join(digest.hex());
+            dir.fetch(&digest, 0, &to).await.unwrap();
+            assert_eq!(Digest::of(&fs::read(&to).unwrap()), digest);
+        }
+        let unknown = Digest::of(b"another");
+        assert!(dir.fetch(&unknown, 0, &cache.path().join("x")).await.is_err());
+    }
+
     #[test]
     fn the_next_listing_extends_the_last() {
         let cache = tempfile::tempdir().unwrap();
         let dir = IndexDir::open(cache.path(), &[config(&[])]).unwrap();
         assert!(dir.parent().is_none());
-        dir.keep(&listing(&dir, 1)).unwrap();
+        keep(&dir, &listing(&dir, 1));
         let first = dir.parent().unwrap();
         // The same again, then one object more.
         for count in [1, 2] {
-            dir.keep(&listing(&dir, count)).unwrap();
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "image, table and the link to it");
+            keep(&dir, &listing(&dir, count));
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "image, table, the link to it and the manifest");
         }
         let same = IndexDir::open(cache.path(), &[config(&["*.jpg"])]).unwrap();
         let second = same.parent().unwrap();

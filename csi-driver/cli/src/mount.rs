@@ -14,7 +14,7 @@ use granary_serve::{Layout, Server, ServerConfig, VersionManifest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::MountArgs;
-use crate::cache::{IndexDir, LocalArtifacts};
+use crate::cache::IndexDir;
 use crate::size::show_size;
 use crate::{indexing, sources};
 
@@ -76,17 +76,20 @@ fn server_config(args: &MountArgs) -> ServerConfig {
 async fn mount(args: &MountArgs, configs: &[SourceConfig], secret: SecretKeys, server: &Server) -> anyhow::Result<()> {
     let start = Instant::now();
     let dir = IndexDir::open(&args.cache, configs)?;
-    let indexed = indexing::run(configs, &secret, dir.parent(), dir.path()).await?;
-    dir.keep(&indexed)?;
-    for skipped in &indexed.skipped {
-        eprintln!("left out: {} {}, such as {:?}", skipped.count, skipped.reason.as_str(), skipped.examples);
-    }
-    let manifest = manifest(args, configs, &indexed);
-    server.publish(VOLUME, &args.mount_point, &manifest, secret, &LocalArtifacts(&indexed)).await?;
+    let (manifest, what) = if args.last {
+        (VersionManifest { preload: args.preload, ..dir.last(configs)? }, "what was listed last".to_owned())
+    } else {
+        let indexed = indexing::run(configs, &secret, dir.parent(), dir.path()).await?;
+        for skipped in &indexed.skipped {
+            eprintln!("left out: {} {}, such as {:?}", skipped.count, skipped.reason.as_str(), skipped.examples);
+        }
+        let manifest = manifest(args, configs, &indexed);
+        dir.keep(&indexed, &manifest)?;
+        (manifest, format!("{} files ({})", indexed.file_count, show_size(indexed.size_bytes)))
+    };
+    server.publish(VOLUME, &args.mount_point, &manifest, secret, &dir).await?;
     eprintln!(
-        "mounted {} files ({}) at {} in {:.1} s; Ctrl-C unmounts",
-        indexed.file_count,
-        show_size(indexed.size_bytes),
+        "mounted {what} at {} in {:.1} s; Ctrl-C unmounts",
         args.mount_point.display(),
         start.elapsed().as_secs_f64()
     );

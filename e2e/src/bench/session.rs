@@ -41,6 +41,8 @@ pub(super) struct Session<'a> {
     mounted: Option<Mounted>,
     /// Whether everything was read through this cache.
     filled: bool,
+    /// Whether the data set need not be listed to be mounted.
+    known: bool,
     // Last, so that the mount is gone when they are removed.
     work: TempDir,
     group: Option<Group>,
@@ -51,7 +53,7 @@ impl<'a> Session<'a> {
     pub(super) fn begin(bench: &'a Bench<'a>, system: &'a dyn System, row: &Row) -> Result<Self> {
         let work = tempfile::Builder::new().prefix("run-").tempdir_in(bench.dir).context("making a run's directory")?;
         let group = if row.limited { Some(Group::make(bench.memory_limit)?) } else { None };
-        let session = Self { bench, system, row: row.clone(), mounted: None, filled: false, work, group };
+        let session = Self { bench, system, row: row.clone(), mounted: None, filled: false, known: false, work, group };
         // Always over the direct link: it is not measured.
         system.prepare(&Place { port: bench.origin.port(Link::Direct), ..session.place() })?;
         Ok(session)
@@ -64,6 +66,7 @@ impl<'a> Session<'a> {
             dataset: self.row.dataset,
             port: self.bench.origin.port(self.row.link),
             group: self.group.as_ref(),
+            known: self.known,
         }
     }
 
@@ -171,6 +174,7 @@ impl<'a> Session<'a> {
             }
         }
         drop_page_cache()?;
+        self.known = row.state == State::Known;
         let is_timed = matches!(row.state, State::Unmounted | State::Known);
         if self.mounted.is_none() && !is_timed && !self.system.does_itself(row) {
             self.mounted = Some(self.system.mount(&self.place())?);

@@ -216,3 +216,25 @@ fn a_preload_fills_the_cache_without_a_reader() {
     }
     assert_eq!(mounted.end(Signal::INT), Some(0));
 }
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn the_last_mount_comes_back_without_its_source() {
+    let place = Place::new();
+    let mut never = place.command("mnt", "cache");
+    let refused = never.arg("--last").output().unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && error.contains("leave out --last"), "{error}");
+    let mut mounted = place.mount("mnt", "cache");
+    place.assert_same("mnt");
+    assert_eq!(mounted.end(Signal::INT), Some(0));
+    fs::rename(place.path("source"), place.path("elsewhere")).unwrap();
+    let mut command = place.command("mnt", "cache");
+    command.arg("--last");
+    let mut mounted = Place::run(command);
+    for file in ["a", "b/c"] {
+        let [read, expected] = ["mnt", "elsewhere"].map(|at| fs::read(place.path(at).join(file)).unwrap());
+        assert!(read == expected, "{file}");
+    }
+    assert_eq!(mounted.end(Signal::INT), Some(0));
+}

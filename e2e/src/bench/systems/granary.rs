@@ -53,6 +53,7 @@ impl System for Granary {
         command.args(["--no-sign-request", "--region", "us-east-1"]);
         command.args(["--endpoint", &format!("http://127.0.0.1:{}", place.port)]);
         command.arg("--cache").arg(place.work.join("cache"));
+        command.args(place.known.then_some("--last"));
         Mounted::start(Starting { command, path: mount, says: Some("mounted ") }, place)
     }
 

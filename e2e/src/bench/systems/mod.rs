@@ -33,6 +33,8 @@ pub(super) struct Place<'a> {
     pub(super) port: u16,
     /// The memory cgroup of serving processes.
     pub(super) group: Option<&'a Group>,
+    /// It was mounted here before, and nobody asks whether the source has changed since.
+    pub(super) known: bool,
 }
 
 /// A way to see the bucket's objects as files.
