@@ -58,6 +58,10 @@ pub struct NodeOptions {
     /// Directory below which file:// sources may lie; may be repeated.
     #[arg(long = "file-root")]
     pub file_roots: Vec<PathBuf>,
+    /// How long what the API server said about a dataset and its grants counts for new pods while it is away, in seconds; 0: not at
+    /// all. Somebody whose grant is taken back meanwhile can start pods for so long, on nodes that do not hear of it.
+    #[arg(long, default_value_t = 600)]
+    pub access_max_age_seconds: u64,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "0.0.0.0:9808")]
     pub listen: SocketAddr,
@@ -155,12 +159,13 @@ mod tests {
             "--token-file=/var/run/secrets/granary/token",
             "--file-root=/data",
             "--file-root=/more",
+            "--access-max-age-seconds=60",
             "--listen=0.0.0.0:9808",
             "--log-level=info",
             "--log-format=json",
         ])
         .unwrap();
         let Command::Node(node) = options.command else { panic!("not a node") };
-        assert_eq!(node.file_roots.len(), 2);
+        assert_eq!((node.file_roots.len(), node.access_max_age_seconds), (2, 60));
     }
 }

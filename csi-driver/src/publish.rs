@@ -53,7 +53,7 @@ pub enum PublishError {
     /// The pod may not have it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The API server could not be asked.
+    /// The API server could not be asked, and what it said before is not to be relied on.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// There is nothing to mount yet.

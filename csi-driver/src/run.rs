@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use granary_crds::names::CSI_DRIVER;
@@ -9,7 +10,7 @@ use granary_serve::{Server, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::{Cluster, KubernetesCluster};
+use crate::cluster::{Cluster, KubernetesCluster, Remembering};
 use crate::health::tell_of_kernel;
 use crate::mounter::Mounter;
 use crate::node::{Parts, serve};
@@ -25,7 +26,10 @@ pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let cluster: Arc<dyn Cluster> = Arc::new(KubernetesCluster::from_environment(options.node_name.clone())?);
+    let api_server = Arc::new(KubernetesCluster::from_environment(options.node_name.clone())?);
+    let max_age = Duration::from_secs(options.access_max_age_seconds);
+    let remembering = Arc::new(Remembering::new(api_server, max_age));
+    let cluster: Arc<dyn Cluster> = remembering.clone();
     let server = start(&options).await?;
     let store = Arc::new(StoreClient::new(options.store.address(), PAUSE));
     let mounter: Arc<dyn Mounter> =
@@ -44,6 +48,7 @@ pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
         ended = axum::serve(listener, parts.router()) => ended.context("the HTTP server ended"),
         () = node_cache::report(cluster.as_ref(), mounter.as_ref(), &health, &parts.changed) => Ok(()),
         () = classes::follow(cluster.as_ref(), mounter.as_ref(), &parts.caches) => Ok(()),
+        () = remembering.keep(mounter.as_ref()) => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

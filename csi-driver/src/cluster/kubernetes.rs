@@ -14,6 +14,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{Cluster, ClusterError};
 
@@ -33,14 +34,13 @@ pub struct KubernetesCluster {
 impl KubernetesCluster {
     /// The API server of the pod in which this runs, on the node `node`.
     pub fn from_environment(node: String) -> Result<Self, ClusterError> {
-        let action = || "find the API server".to_owned();
-        let mut config =
-            kube::Config::incluster().map_err(|error| ClusterError { action: action(), message: error.to_string() })?;
+        let unusable =
+            |message: String| ClusterError { action: "find the API server".to_owned(), message, away: false };
+        let mut config = kube::Config::incluster().map_err(|error| unusable(error.to_string()))?;
         config.connect_timeout = Some(TIMEOUT);
         config.read_timeout = Some(TIMEOUT);
         config.write_timeout = Some(TIMEOUT);
-        let client =
-            Client::try_from(config).map_err(|error| ClusterError { action: action(), message: error.to_string() })?;
+        let client = Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
         Ok(Self::new(client, node))
     }
 
@@ -54,7 +54,7 @@ impl KubernetesCluster {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        api.get_opt(name).await.map_err(failure(|| format!("get {} '{name}'", K::kind(&()))))
+        answered(api.get_opt(name), || format!("get {} '{name}'", K::kind(&()))).await
     }
 
     async fn list<K>(&self, api: Api<K>, selector: Option<String>) -> Result<Vec<K>, ClusterError>
@@ -62,7 +62,7 @@ impl KubernetesCluster {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let params = ListParams { label_selector: selector, ..ListParams::default() };
-        Ok(api.list(&params).await.map_err(failure(|| format!("list {}", K::plural(&()))))?.items)
+        Ok(answered(api.list(&params), || format!("list {}", K::plural(&()))).await?.items)
     }
 
     fn namespaced<K>(&self, namespace: &str) -> Api<K>
@@ -81,7 +81,7 @@ impl KubernetesCluster {
 
     async fn own_node(&self) -> Result<Node, ClusterError> {
         let message = "there is no such node: --node-name must be the name of this Node".to_owned();
-        let missing = ClusterError { action: format!("get Node '{}'", self.node), message };
+        let missing = ClusterError { action: format!("get Node '{}'", self.node), message, away: false };
         self.get(self.global::<Node>(), &self.node).await?.ok_or(missing)
     }
 
@@ -108,8 +108,32 @@ fn apply() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
 }
 
+/// The answer to a question, in time: the client itself would repeat it for minutes while a balancer says that nobody is there.
+async fn answered<T>(
+    asking: impl Future<Output = kube::Result<T>>,
+    action: impl FnOnce() -> String,
+) -> Result<T, ClusterError> {
+    match timeout(TIMEOUT, asking).await {
+        Ok(answer) => answer.map_err(failure(action)),
+        Err(_) => {
+            let message = format!("no answer in {} s", TIMEOUT.as_secs());
+            Err(ClusterError { action: action(), message, away: true })
+        }
+    }
+}
+
 fn failure(action: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> ClusterError {
-    move |error| ClusterError { action: action(), message: error.to_string() }
+    move |error| ClusterError { action: action(), away: is_away(&error), message: error.to_string() }
+}
+
+/// Whether nobody answered, or somebody who cannot answer now. A refusal is an answer.
+fn is_away(error: &kube::Error) -> bool {
+    match error {
+        // Too many requests, its database is away, a balancer without a server behind it.
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
 }
 
 #[async_trait]

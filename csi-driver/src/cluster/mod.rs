@@ -1,11 +1,14 @@
 //! What the node asks the API server, behind one trait.
 
 mod kubernetes;
+mod memory;
+mod remembering;
 
 use async_trait::async_trait;
 use granary_crds::{DataStorageClass, Dataset, DatasetGrant, DatasetVersion, NodeCacheStatus};
 
 pub use kubernetes::KubernetesCluster;
+pub use remembering::Remembering;
 
 /// The API server's view of datasets, and the node's two ways to tell it something.
 #[async_trait]
@@ -36,4 +39,6 @@ pub struct ClusterError {
     pub action: String,
     /// What the API server, or the way to it, said.
     pub message: String,
+    /// Whether nobody answered, or somebody who cannot answer now: what was asked about may be as it was before.
+    pub away: bool,
 }

@@ -19,7 +19,7 @@ impl From<PublishError> for Status {
             // The specification's code for a second call while the first is under way.
             PublishError::InFlight => Code::Aborted,
             PublishError::Refused(refusal) => refused(refusal),
-            // Nothing is known about the dataset: the API server did not answer.
+            // Nothing is known about the dataset, or nothing recent enough: the API server did not answer.
             PublishError::Cluster(_) => Code::Unavailable,
             PublishError::VersionNotFound { .. } => Code::NotFound,
             // Something else must be done first: by the operator, by an administrator, or by the owner of the Secret.

@@ -45,7 +45,9 @@ impl FakeCluster {
         self.change(|objects| {
             objects.asked += 1;
             match objects.down {
-                true => Err(ClusterError { action: "ask".into(), message: "the API server is away".into() }),
+                true => {
+                    Err(ClusterError { action: "ask".into(), message: "the API server is away".into(), away: true })
+                }
                 false => Ok(tell(objects)),
             }
         })

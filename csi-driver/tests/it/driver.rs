@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use granary_csi_driver::cluster::Remembering;
 use granary_csi_driver::node::{Parts, serve};
 use granary_csi_driver::proto::csi::identity_client::IdentityClient;
 use granary_csi_driver::proto::csi::node_client::NodeClient;
@@ -24,6 +26,8 @@ use crate::mounter::FakeMounter;
 /// A driver that runs until it is dropped.
 pub struct Driver {
     pub cluster: Arc<FakeCluster>,
+    /// The same, as the driver asks it.
+    pub remembering: Arc<Remembering>,
     pub mounter: Arc<FakeMounter>,
     pub parts: Parts,
     kubelet: TempDir,
@@ -38,12 +42,18 @@ impl Drop for Driver {
 
 impl Driver {
     pub async fn start() -> Self {
+        Self::start_with(Duration::from_secs(3600)).await
+    }
+
+    /// A driver that relies on what it was told for so long, when nobody answers.
+    pub async fn start_with(max_age: Duration) -> Self {
         let kubelet = tempfile::tempdir().unwrap();
         let (cluster, mounter) = (Arc::new(cluster()), Arc::new(FakeMounter::default()));
-        let parts = Parts::new("node1".into(), cluster.clone(), mounter.clone());
+        let remembering = Arc::new(Remembering::new(cluster.clone(), max_age));
+        let parts = Parts::new("node1".into(), remembering.clone(), mounter.clone());
         let server = serve(&parts, kubelet.path()).unwrap();
         let server = tokio::spawn(async move { server.await.unwrap() });
-        Self { cluster, mounter, parts, kubelet, server }
+        Self { cluster, remembering, mounter, parts, kubelet, server }
     }
 
     pub fn kubelet(&self) -> &Path {

@@ -45,8 +45,9 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
 async fn what_is_not_there_is_none_and_what_is_forbidden_an_error() {
     let (cluster, calls) = cluster(vec![failure(404, "NotFound"), failure(403, "Forbidden")]);
     assert!(cluster.dataset("vision", "imagenet").await.unwrap().is_none());
-    let error = cluster.class("granary").await.unwrap_err().to_string();
-    assert!(error.contains("get DataStorageClass 'granary'") && error.contains("as told"), "{error}");
+    let error = cluster.class("granary").await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("get DataStorageClass 'granary'") && text.contains("as told") && !error.away, "{text}");
     let lines: Vec<String> = calls.lock().unwrap().iter().map(|(line, _)| line.clone()).collect();
     assert_eq!(
         lines,
@@ -55,6 +56,16 @@ async fn what_is_not_there_is_none_and_what_is_forbidden_an_error() {
             "GET /apis/granary.dev/v1alpha1/datastorageclasses/granary"
         ]
     );
+}
+
+#[tokio::test]
+async fn who_cannot_answer_now_is_away_and_who_refuses_is_not() {
+    let codes =
+        [(429, true), (500, true), (503, true), (504, true), (400, false), (401, false), (403, false), (410, false)];
+    for (code, away) in codes {
+        let (cluster, _) = cluster(vec![failure(code, "Reason")]);
+        assert_eq!(cluster.dataset("vision", "imagenet").await.unwrap_err().away, away, "{code}");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod index;
 mod kubernetes;
 mod manifest;
 mod node_cache;
+mod outage;
 mod publish;
 mod real;
 mod registration;

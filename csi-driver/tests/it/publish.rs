@@ -169,7 +169,7 @@ async fn a_kernel_that_cannot() {
 async fn an_api_server_that_is_away() {
     let driver = Driver::start().await;
     driver.cluster.change(|objects| objects.down = true);
-    driver.refuses(driver.request("a"), Code::Unavailable, &["away"]).await;
+    driver.refuses(driver.request("a"), Code::Unavailable, &["away", "has not heard of this"]).await;
 }
 
 #[tokio::test]
