@@ -1,6 +1,5 @@
 //! One blob, read by offset.
 
-use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,19 +8,20 @@ use futures::StreamExt;
 use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use granary_image::{ExtentTable, Object, Part};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::ahead::Ahead;
 use crate::body::Body;
 use crate::error::{PoolError, ReadError};
 use crate::fill;
-use crate::flight::{Flight, Hold, Landed};
+use crate::flight::{Flight, Flights, Landed};
 use crate::gate::{Gate, Turn};
 use crate::origin::Origin;
 use crate::pieces::{Piece, pieces};
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::scraps::Scraps;
+use crate::share::Member;
 use crate::stats::{BlobStats, Counters, ReadErrorCount};
 use crate::store::Store;
 
@@ -30,8 +30,11 @@ pub struct Blob {
     pub(crate) pool: Arc<Pool>,
     pub(crate) store: Arc<Store>,
     origin: RwLock<Arc<dyn Origin>>,
-    flights: Mutex<HashMap<u64, Arc<Flight>>>,
+    flights: Flights,
     pub(crate) gate: Arc<Gate>,
+    /// The dataset's share of requests, and of buffers for what finds no room.
+    pub(crate) requests: Member,
+    pub(crate) buffers: Member,
     pub(crate) ahead: Ahead,
     scraps: Scraps,
     pub(crate) counters: Counters,
@@ -40,12 +43,16 @@ pub struct Blob {
 impl Blob {
     /// `store` must have a table.
     pub(crate) fn new(pool: Arc<Pool>, store: Arc<Store>, origin: Arc<dyn Origin>) -> Self {
+        let dataset = store.tag().map_or_else(|| store.id.clone(), |tag| tag.dataset_uid);
+        let (requests, buffers) = pool.shares.members(&dataset);
         Self {
             pool,
             store,
             origin: RwLock::new(origin),
-            flights: Mutex::default(),
+            flights: Flights::default(),
             gate: Arc::default(),
+            requests,
+            buffers,
             ahead: Ahead::default(),
             scraps: Scraps::default(),
             counters: Counters::default(),
@@ -207,23 +214,12 @@ impl Blob {
 
     /// The part's flight, and whether it is new and must be started.
     pub(crate) fn board(&self, part: &Part) -> (Arc<Flight>, bool) {
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(&part.number) {
-            return (flight.clone(), false);
-        }
-        let flight = Arc::new(Flight::default());
-        if self.store.state(part).pin(self.pool.tick()) {
-            // It landed since the caller looked.
-            flight.land(Ok(Landed::Stored { _hold: Hold::new(self.store.clone(), part) }));
-            return (flight, false);
-        }
-        flights.insert(part.number, flight.clone());
-        (flight, true)
+        self.flights.board(&self.store, part, self.pool.tick())
     }
 
     /// The part's flight has ended.
     pub(crate) fn landed(&self, part: &Part) {
-        self.flights.lock().remove(&part.number);
+        self.flights.landed(part);
     }
 
     /// Whether only the bytes that are asked for should be fetched: a small share of a part that nobody fetches, in which
@@ -231,7 +227,7 @@ impl Blob {
     fn is_scrap(&self, piece: &Piece) -> bool {
         piece.data < piece.part.len as usize / 2
             && self.store.state(&piece.part).presence() == Presence::Absent
-            && !self.flights.lock().contains_key(&piece.part.number)
+            && !self.flights.has(&piece.part)
             && self.scraps.is_first(piece.part.number)
     }
 

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use granary_image::Part;
-use tokio::sync::SemaphorePermit;
 
 use crate::blob::Blob;
 use crate::error::ReadError;
 use crate::origin::{OriginError, OriginErrorKind};
+use crate::share::Taken;
 
 /// The answer to one request.
 pub(crate) struct Body<'a> {
@@ -20,21 +20,21 @@ pub(crate) struct Body<'a> {
     rest: Bytes,
     key: String,
     blob: &'a Blob,
-    /// Bounds the memory of all answers that are under way in the pool.
-    _permit: SemaphorePermit<'a>,
+    /// Bounds the memory of all answers that are under way on the node.
+    _request: Taken,
 }
 
 impl<'a> Body<'a> {
     /// Asks the origin for `range` of the object that `part` is of.
     pub(crate) async fn open(blob: &'a Arc<Blob>, part: &Part, range: Range<u64>) -> Result<Self, ReadError> {
         let object = blob.object(part);
-        let permit = blob.pool.fetches.acquire().await.map_err(|_| ReadError::Stopped)?;
+        let request = blob.requests.take(1).await;
         blob.counters.source_requests.fetch_add(1, Relaxed);
         let origin = blob.origin();
         let answer = origin.read(&object, range).await;
         blob.gate.slowdowns(origin.slowdowns());
         match answer {
-            Ok(stream) => Ok(Self { stream, rest: Bytes::new(), key: object.key, blob, _permit: permit }),
+            Ok(stream) => Ok(Self { stream, rest: Bytes::new(), key: object.key, blob, _request: request }),
             Err(error) => Err(failed(error, &object.key)),
         }
     }

@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-
-use parking_lot::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::error::PoolError;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A cache must be able to hold this many parts at once to be one: readers of a few files pin that many.
 const FEWEST_PARTS: u64 = 4;
@@ -53,6 +53,11 @@ pub(crate) fn filesystem_space(dir: impl AsFd) -> io::Result<Space> {
     Ok(Space { total: stat.f_blocks * stat.f_frsize, available: stat.f_bavail * stat.f_frsize })
 }
 
+/// A filesystem that took no more, whatever it said, is taken to be full for as long: a quota does not show in what is free.
+const FULL_TIME: Duration = Duration::from_secs(60);
+/// Share of what is taken that is given up then, one in so many bytes: room for what comes next.
+const FULL_SHARE: u64 = 64;
+
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Of data and maps: a little below the configured limit, for what a filesystem adds for a file's extents.
@@ -60,6 +65,8 @@ struct Limits {
     configured: Option<u64>,
     min_free_percent: u8,
     min_free_bytes: u64,
+    /// What the filesystem was found to take, and until when that is believed.
+    found: Option<(u64, Instant)>,
 }
 
 impl Limits {
@@ -70,7 +77,15 @@ impl Limits {
             configured: config.max_bytes,
             min_free_percent: config.min_free_percent,
             min_free_bytes: config.min_free_bytes,
+            found: None,
         }
+    }
+
+    /// What may be taken now.
+    fn most(&self) -> u64 {
+        self.found
+            .filter(|(_, until)| Instant::now() < *until)
+            .map_or(self.max_bytes, |(most, _)| most.min(self.max_bytes))
     }
 
     fn floor(&self, space: Space) -> u64 {
@@ -141,7 +156,7 @@ impl Budget {
         // Counted before the question, so that of two reservations at once each sees the other.
         let pending = self.pending.fetch_add(bytes, SeqCst) + bytes;
         let reservation = Reservation { budget: self.clone(), bytes };
-        let over = used.saturating_sub(limits.max_bytes);
+        let over = used.saturating_sub(limits.most());
         if over > 0 {
             return Err(Short(over));
         }
@@ -155,10 +170,20 @@ impl Budget {
         }
     }
 
+    /// A write found the filesystem, or a quota on it, full: for a while no more is taken than now, less a little. False if
+    /// that is how it was already.
+    pub(crate) fn found_full(&self) -> bool {
+        let taken = self.used().saturating_sub(self.pending.load(SeqCst));
+        let mut limits = self.limits.lock();
+        let was_full = limits.most() < limits.max_bytes;
+        limits.found = Some((taken - taken / FULL_SHARE, Instant::now() + FULL_TIME));
+        !was_full
+    }
+
     /// What would have to be evicted for limit and floor to hold now, in bytes.
     pub(crate) fn excess(&self) -> u64 {
         let limits = *self.limits.lock();
-        let over = self.used().saturating_sub(limits.max_bytes);
+        let over = self.used().saturating_sub(limits.most());
         let under = self.space().map_or(0, |space| limits.floor(space).saturating_sub(space.available));
         over.max(under)
     }
@@ -171,7 +196,7 @@ impl Budget {
         PoolUsage {
             limit_bytes: limits.configured.unwrap_or(space.total),
             used_bytes: used,
-            free_bytes: above_floor.min(limits.max_bytes.saturating_sub(used)),
+            free_bytes: above_floor.min(limits.most().saturating_sub(used)),
         }
     }
 }
@@ -232,6 +257,21 @@ mod tests {
         drop(held);
         assert_eq!(budget.usage().free_bytes, 10);
         assert_eq!(budget.excess(), 0);
+    }
+
+    #[test]
+    fn a_filesystem_that_is_found_full_is_given_no_more_for_a_while() {
+        let budget = budget(&config(None, 0, 0), 1 << 40, 1 << 40);
+        budget.add(6400);
+        let under_way = budget.reserve(1000).expect("fits");
+        assert!(budget.found_full() && !budget.found_full(), "the second time is no news");
+        drop(under_way);
+        assert_eq!((budget.excess(), budget.reserve(10).err()), (100, Some(Short(110))));
+        assert_eq!(budget.usage().free_bytes, 0);
+        budget.release(200);
+        budget.reserve(10).expect("evicted as much");
+        budget.limits.lock().found.as_mut().expect("found").1 = Instant::now();
+        budget.reserve(1 << 20).expect("tried again later");
     }
 
     #[test]

@@ -145,7 +145,7 @@ async fn try_fetch(run: &mut Run, place: &mut Place) -> Result<(), ReadError> {
     let bytes = range.end - range.start;
     let mut body = Body::open(&blob, first, range).await?;
     while let Some((part, _)) = run.parts.front() {
-        let mut sink = Sink::open(&blob.pool, &blob.store, *part).await;
+        let mut sink = Sink::open(&blob, *part).await;
         let mut missing = part.len as usize;
         while missing > 0 {
             let chunk = body.next(missing).await?;
@@ -158,7 +158,11 @@ async fn try_fetch(run: &mut Run, place: &mut Place) -> Result<(), ReadError> {
         if run.ahead {
             blob.counters.prefetched_bytes.fetch_add(u64::from(part.len), Relaxed);
         }
-        run.land(Ok(sink.finish(run.ahead)));
+        let landed = sink.finish(run.ahead);
+        if matches!(landed, Landed::Buffered(_)) {
+            blob.counters.uncached_bytes.fetch_add(u64::from(part.len), Relaxed);
+        }
+        run.land(Ok(landed));
     }
     place.received(bytes);
     Ok(())

@@ -1,12 +1,15 @@
 //! One fetch of one part, and those who wait for it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use granary_image::Part;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 use crate::error::ReadError;
+use crate::share::Taken;
 use crate::store::Store;
+use crate::sync::Mutex;
 
 /// A part's bytes, for as long as this lives.
 pub(crate) enum Landed {
@@ -38,10 +41,10 @@ impl Drop for Hold {
     }
 }
 
-/// The bytes of one part in memory, counted against the pool's bound.
+/// The bytes of one part in memory, counted against the node's bound.
 pub(crate) struct Buffer {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) _permit: OwnedSemaphorePermit,
+    pub(crate) _blocks: Taken,
 }
 
 /// A fetch under way. All its readers share it; when the last lets go, so does the hold or the buffer.
@@ -71,5 +74,39 @@ impl Flight {
             Some(Err(e)) => Err(e.clone()),
             None => Err(ReadError::Stopped),
         }
+    }
+}
+
+/// The fetches of one blob that are under way, by part.
+#[derive(Default)]
+pub(crate) struct Flights {
+    under_way: Mutex<HashMap<u64, Arc<Flight>>>,
+}
+
+impl Flights {
+    /// The part's flight, and whether it is new and must be started.
+    pub(crate) fn board(&self, store: &Arc<Store>, part: &Part, now: u32) -> (Arc<Flight>, bool) {
+        let mut under_way = self.under_way.lock();
+        if let Some(flight) = under_way.get(&part.number) {
+            return (flight.clone(), false);
+        }
+        let flight = Arc::new(Flight::default());
+        if store.state(part).pin(now) {
+            // It landed since the caller looked.
+            flight.land(Ok(Landed::Stored { _hold: Hold::new(store.clone(), part) }));
+            return (flight, false);
+        }
+        under_way.insert(part.number, flight.clone());
+        (flight, true)
+    }
+
+    /// The part's flight has ended, and is about to be told.
+    pub(crate) fn landed(&self, part: &Part) {
+        self.under_way.lock().remove(&part.number);
+    }
+
+    /// Whether somebody fetches the part.
+    pub(crate) fn has(&self, part: &Part) -> bool {
+        self.under_way.lock().contains_key(&part.number)
     }
 }

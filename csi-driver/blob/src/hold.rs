@@ -73,7 +73,11 @@ impl PartsHold {
 impl Drop for PartsHold {
     fn drop(&mut self) {
         if !self.for_ever {
-            self.parts.iter().flatten().for_each(|part| self.store.parts.get(part).unpin());
+            for part in self.parts.iter().flatten().map(|part| self.store.parts.get(part)) {
+                // What was read natively was not seen to be read again.
+                part.age.keep();
+                part.unpin();
+            }
         }
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! A [`Pool`] is one directory with a size limit and a free-space floor. Each [`Blob`] in it is read by offset; parts that
 //! are absent are fetched once however many readers wait for them, checked, written to the sparse file and served from the
-//! page cache. The least recently used parts of all blobs of the pool make room; when nothing can, a part is served from a
-//! bounded buffer and dropped.
+//! page cache. Parts of any blob of the pool make room, those that were read once before those that are used again; when
+//! nothing can, a part is served from a bounded buffer and dropped. What there is of requests and buffers the datasets share.
+mod age;
 mod ahead;
 mod blob;
 mod body;
@@ -27,11 +28,14 @@ mod preload;
 mod presence;
 mod room;
 mod scraps;
+mod share;
 mod sink;
 mod stats;
 mod store;
+mod sync;
 #[cfg(test)]
 mod tests;
+mod turnover;
 mod walk;
 
 #[cfg(test)]
@@ -44,5 +48,6 @@ pub use hold::{Claim, PartsHold, Unready};
 pub use origin::{Origin, OriginError, OriginErrorKind};
 pub use pool::{BlobUsage, Pool};
 pub use preload::Preload;
+pub use share::Shares;
 pub use stats::{BlobStats, ReadErrorCount};
 pub use store::BlobTag;

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use granary_image::{BLOCK_BYTES, ExtentTable};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::blob::Blob;
 use crate::budget::{self, Budget, PoolConfig, PoolUsage, SpaceProbe, filesystem_space};
@@ -19,14 +19,9 @@ use crate::hold::{Claim, PartsHold};
 use crate::layout::Layout;
 use crate::maintain;
 use crate::origin::Origin;
+use crate::share::Shares;
 use crate::store::{BlobTag, Store};
-
-/// Requests to origins at once. At a store that takes 50 ms to answer, this many of whole parts reach more than 1 GB/s;
-/// each has some hundred KiB of its answer in memory.
-const FETCHES: usize = 128;
-
-/// Bytes of parts that are in memory because nothing could make room for them.
-const BUFFER_BYTES: u64 = 64 << 20;
+use crate::turnover::Turnover;
 
 /// Counted for the map, the directory and the small files of each blob.
 const BLOB_OVERHEAD: u64 = 4 * BLOCK_BYTES;
@@ -62,11 +57,14 @@ pub struct Pool {
     pub(crate) evicted: Notify,
     /// Told when background work should not wait for its time.
     pub(crate) hurry: Arc<Notify>,
-    pub(crate) fetches: Semaphore,
+    pub(crate) shares: Shares,
+    pub(crate) turnover: Turnover,
     /// Where what nobody waits for is fetched.
     pub(crate) runtime: Handle,
-    pub(crate) buffers: Arc<Semaphore>,
     give_back: OnceLock<GiveBack>,
+    /// So many writes to data files go well, and all others fail.
+    #[cfg(test)]
+    pub(crate) write_error: Mutex<Option<(usize, io::ErrorKind)>>,
 }
 
 struct Slot {
@@ -80,24 +78,43 @@ impl Pool {
     /// # Panics
     /// Outside of a tokio runtime, where its background work goes on.
     pub fn open(config: PoolConfig) -> Result<Arc<Pool>, PoolError> {
-        Ok(Self::open_claimed(config, &[])?.0)
+        Ok(Self::open_claimed(config, &[], Shares::default())?.0)
     }
 
     /// As [`Self::open`], where the kernel may go on reading what an earlier process gave it: nothing that `claims` name is
     /// ever freed below it. It is held from the start, by one hold for each claim; where the map does not know all of it,
     /// there is none, and the blob begins anew in other files, while the old ones stay as they are for those who have them.
+    /// What its datasets may have at once is their share among all of `shares`.
     pub fn open_claimed(
         config: PoolConfig,
         claims: &[Claim],
+        shares: Shares,
     ) -> Result<(Arc<Pool>, Vec<Option<PartsHold>>), PoolError> {
         let layout = Layout::open(&config.dir)?;
         let dir = File::open(&config.dir).map_err(|e| PoolError::io("open", &config.dir, &config.dir, e))?;
-        Self::open_at(config, layout, Box::new(move || filesystem_space(&dir)), claims)
+        Self::open_at(config, layout, Box::new(move || filesystem_space(&dir)), claims, shares)
     }
 
     #[cfg(test)]
-    pub(crate) fn open_with(config: PoolConfig, layout: Layout, probe: SpaceProbe) -> Result<Arc<Pool>, PoolError> {
-        Ok(Self::open_at(config, layout, probe, &[])?.0)
+    pub(crate) fn open_with(
+        config: PoolConfig,
+        layout: Layout,
+        probe: SpaceProbe,
+        shares: Shares,
+    ) -> Result<Arc<Pool>, PoolError> {
+        Ok(Self::open_at(config, layout, probe, &[], shares)?.0)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fail_write(&self) -> io::Result<()> {
+        match &mut *self.write_error.lock() {
+            Some((0, kind)) => Err((*kind).into()),
+            Some((left, _)) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     fn open_at(
@@ -105,6 +122,7 @@ impl Pool {
         layout: Layout,
         probe: SpaceProbe,
         claims: &[Claim],
+        shares: Shares,
     ) -> Result<(Arc<Pool>, Vec<Option<PartsHold>>), PoolError> {
         let fail = |action, path: &Path, e| PoolError::io(action, &config.dir, path, e);
         let budget = Arc::new(Budget::new(&config, probe));
@@ -131,10 +149,12 @@ impl Pool {
             evictor: Mutex::default(),
             evicted: Notify::new(),
             hurry: Arc::default(),
-            fetches: Semaphore::new(FETCHES),
+            shares,
+            turnover: Turnover::default(),
             runtime: Handle::current(),
-            buffers: Arc::new(Semaphore::new((BUFFER_BYTES / BLOCK_BYTES) as usize)),
             give_back: OnceLock::new(),
+            #[cfg(test)]
+            write_error: Mutex::default(),
         });
         if pool.usage().used_bytes == 0 && pool.usage().free_bytes == 0 {
             tracing::warn!(dir = %config.dir.display(), "no room for the cache above the free-space floor: reads go uncached");

@@ -1,9 +1,12 @@
 //! Room for a part, before it is fetched.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use granary_image::{BLOCK_BYTES, PART_BYTES, Part};
 
+use crate::blob::Blob;
 use crate::budget::{Reservation, Short};
 use crate::evict::evict;
 use crate::flight::Buffer;
@@ -44,9 +47,13 @@ impl Pool {
         let work = move || {
             let stores = pool.stores();
             let _one = pool.evictor.lock();
-            let mut freed = evict(&stores, pool.tick(), bytes);
+            if pool.turnover.is_regretted() {
+                // Else those who share what is not held would go on evicting each other's parts.
+                pool.give_back();
+            }
+            let mut freed = evict(&stores, &pool.turnover, pool.tick(), bytes);
             while freed < bytes && pool.give_back() {
-                freed += evict(&stores, pool.tick(), bytes - freed);
+                freed += evict(&stores, &pool.turnover, pool.tick(), bytes - freed);
             }
             pool.freed(freed);
             freed
@@ -76,11 +83,24 @@ impl Pool {
         self.budget.release(bytes);
         self.evicted.notify_waiters();
     }
+}
 
-    /// Memory for a part of `len` bytes, once the bound has room for it.
+impl Blob {
+    /// Memory for a part of `len` bytes, once the dataset's share of it has room.
     pub(crate) async fn buffer(&self, len: u32) -> Buffer {
-        let blocks = len.div_ceil(BLOCK_BYTES as u32);
-        let permit = self.buffers.clone().acquire_many_owned(blocks).await;
-        Buffer { bytes: Vec::with_capacity(len as usize), _permit: permit.expect("the semaphore is never closed") }
+        let blocks = self.buffers.take(len.div_ceil(BLOCK_BYTES as u32) as usize).await;
+        Buffer { bytes: Vec::with_capacity(len as usize), _blocks: blocks }
+    }
+
+    /// The cache's file did not take what was written to it.
+    pub(crate) fn write_failed(&self, error: &io::Error) {
+        self.counters.failed_writes.fetch_add(1, Relaxed);
+        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if is_full && !self.pool.budget.found_full() {
+            tracing::debug!(blob = self.store.id, %error, "the cache is still full: serving without it");
+            return;
+        }
+        tracing::warn!(blob = self.store.id, %error, "cannot write to the cache: serving without it");
+        self.pool.hurry.notify_one();
     }
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use granary_image::{BLOCK_BYTES, Part};
 
+use tokio::sync::Notify;
+
+use crate::blob::Blob;
 use crate::budget::Reservation;
 use crate::error::ReadError;
 use crate::flight::{Buffer, Hold, Landed};
 use crate::layout::punch;
-use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::store::Store;
 
@@ -21,8 +23,7 @@ pub(crate) enum Sink {
 
 /// A claimed part of the data file. Dropped unfinished, it leaves the part absent and its range a hole.
 pub(crate) struct FileSink {
-    pool: Arc<Pool>,
-    store: Arc<Store>,
+    blob: Arc<Blob>,
     part: Part,
     crc: u32,
     written: u32,
@@ -32,15 +33,16 @@ pub(crate) struct FileSink {
 
 impl Sink {
     /// Makes room for `part` and claims it.
-    pub(crate) async fn open(pool: &Arc<Pool>, store: &Arc<Store>, part: Part) -> Self {
-        let blocks = u64::from(part.len).next_multiple_of(BLOCK_BYTES);
-        if let Some(reservation) = pool.make_room(blocks).await
-            && claim(pool, store, &part).await
+    pub(crate) async fn open(blob: &Arc<Blob>, part: Part) -> Self {
+        let bytes = u64::from(part.len).next_multiple_of(BLOCK_BYTES);
+        if let Some(reservation) = blob.pool.make_room(bytes).await
+            && claim(&blob.store, &part, &blob.pool.evicted).await
         {
-            let (pool, store) = (pool.clone(), store.clone());
-            return Self::File(FileSink { pool, store, part, crc: 0, written: 0, reservation: Some(reservation) });
+            blob.pool.turnover.returns(&blob.store.state(&part).age, bytes);
+            let blob = blob.clone();
+            return Self::File(FileSink { blob, part, crc: 0, written: 0, reservation: Some(reservation) });
         }
-        Self::Memory(pool.buffer(part.len).await)
+        Self::Memory(blob.buffer(part.len).await)
     }
 
     /// Takes the next bytes of the part. If the file does not take them, memory does.
@@ -49,7 +51,7 @@ impl Sink {
             Self::Memory(buffer) => buffer.bytes.extend_from_slice(bytes),
             Self::File(file) => {
                 if let Err(error) = file.write(bytes) {
-                    tracing::warn!(blob = file.store.id, %error, "cannot write to the cache: serving without it");
+                    file.blob.write_failed(&error);
                     let mut buffer = file.to_memory().await?;
                     buffer.bytes.extend_from_slice(bytes);
                     *self = Self::Memory(buffer);
@@ -68,11 +70,12 @@ impl Sink {
     }
 }
 
-/// Claims the part for filling. False if it became present by itself: an eviction that failed.
-async fn claim(pool: &Pool, store: &Store, part: &Part) -> bool {
+/// Claims the part for filling. False if it became present by itself: an eviction that failed. `evicted` is told when
+/// parts stop being busy without having become present.
+pub(crate) async fn claim(store: &Store, part: &Part, evicted: &Notify) -> bool {
     let state = store.state(part);
     loop {
-        let evicted = pool.evicted.notified();
+        let evicted = evicted.notified();
         tokio::pin!(evicted);
         evicted.as_mut().enable();
         if state.begin_fill() {
@@ -88,7 +91,9 @@ async fn claim(pool: &Pool, store: &Store, part: &Part) -> bool {
 
 impl FileSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.store.data.write_all_at(bytes, self.part.blob_offset + u64::from(self.written))?;
+        #[cfg(test)]
+        self.blob.pool.fail_write()?;
+        self.blob.store.data.write_all_at(bytes, self.part.blob_offset + u64::from(self.written))?;
         self.crc = crc32c::crc32c_append(self.crc, bytes);
         self.written += bytes.len() as u32;
         Ok(())
@@ -96,9 +101,9 @@ impl FileSink {
 
     /// What was written so far, in memory.
     async fn to_memory(&self) -> Result<Buffer, ReadError> {
-        let mut buffer = self.pool.buffer(self.part.len).await;
+        let mut buffer = self.blob.buffer(self.part.len).await;
         buffer.bytes.resize(self.written as usize, 0);
-        let read = self.store.data.read_exact_at(&mut buffer.bytes, self.part.blob_offset);
+        let read = self.blob.store.data.read_exact_at(&mut buffer.bytes, self.part.blob_offset);
         match read {
             Ok(()) if crc32c::crc32c(&buffer.bytes) == self.crc => Ok(buffer),
             Ok(()) => Err(self.failed("the file lost what was written to it")),
@@ -107,29 +112,31 @@ impl FileSink {
     }
 
     fn failed(&self, message: &str) -> ReadError {
-        ReadError::Cache { action: "write", blob: self.store.id.clone(), message: message.to_owned() }
+        ReadError::Cache { action: "write", blob: self.blob.store.id.clone(), message: message.to_owned() }
     }
 
     fn finish(mut self, ahead: bool) -> Hold {
         if let Some(reservation) = self.reservation.take() {
             reservation.taken();
         }
-        self.store.filled(&self.part, self.crc, self.pool.tick(), ahead);
-        self.pool.filled(&self.store);
-        Hold::new(self.store.clone(), &self.part)
+        let Blob { pool, store, .. } = &*self.blob;
+        store.filled(&self.part, self.crc, pool.tick(), ahead);
+        pool.filled(store);
+        Hold::new(store.clone(), &self.part)
     }
 }
 
 impl Drop for FileSink {
     fn drop(&mut self) {
         let Some(reservation) = self.reservation.take() else { return };
+        let Blob { pool, store, .. } = &*self.blob;
         let blocks = u64::from(self.part.len).next_multiple_of(BLOCK_BYTES);
-        if let Err(error) = punch(&self.store.data, self.part.blob_offset, blocks) {
+        if let Err(error) = punch(&store.data, self.part.blob_offset, blocks) {
             // Still on the disk, so it stays counted, until the next start frees it.
-            tracing::warn!(blob = self.store.id, %error, "cannot free a part that was not completed");
+            tracing::warn!(blob = store.id, %error, "cannot free a part that was not completed");
             reservation.taken();
         }
-        self.store.state(&self.part).absent();
-        self.pool.evicted.notify_waiters();
+        store.state(&self.part).absent();
+        pool.evicted.notify_waiters();
     }
 }

@@ -27,6 +27,10 @@ pub struct BlobStats {
     pub prefetched_bytes: u64,
     /// Bytes of those in parts that were read then.
     pub prefetch_used_bytes: u64,
+    /// Bytes in parts that came from the origin and were served without the cache, which had no room or took no writes.
+    pub uncached_bytes: u64,
+    /// Writes that the cache's filesystem refused: it, or a quota on it, is full, or it is damaged.
+    pub failed_writes: u64,
 }
 
 impl BlobStats {
@@ -39,6 +43,8 @@ impl BlobStats {
             served_bytes: of(self.served_bytes, other.served_bytes),
             prefetched_bytes: of(self.prefetched_bytes, other.prefetched_bytes),
             prefetch_used_bytes: of(self.prefetch_used_bytes, other.prefetch_used_bytes),
+            uncached_bytes: of(self.uncached_bytes, other.uncached_bytes),
+            failed_writes: of(self.failed_writes, other.failed_writes),
         }
     }
 }
@@ -80,6 +86,8 @@ pub(crate) struct Counters {
     pub(crate) served_bytes: AtomicU64,
     pub(crate) prefetched_bytes: AtomicU64,
     pub(crate) prefetch_used_bytes: AtomicU64,
+    pub(crate) uncached_bytes: AtomicU64,
+    pub(crate) failed_writes: AtomicU64,
     errors: Mutex<Vec<ReadErrorCount>>,
 }
 
@@ -93,6 +101,8 @@ impl Counters {
             served_bytes: self.served_bytes.load(Relaxed),
             prefetched_bytes: self.prefetched_bytes.load(Relaxed),
             prefetch_used_bytes: self.prefetch_used_bytes.load(Relaxed),
+            uncached_bytes: self.uncached_bytes.load(Relaxed),
+            failed_writes: self.failed_writes.load(Relaxed),
         }
     }
 

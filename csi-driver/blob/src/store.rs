@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::{ArcSwapOption, Guard};
 use granary_image::{BLOCK_BYTES, ExtentTable, Part};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::layout::{DATA_FILE, discard_blob, open_private, punch};
 use crate::parts_map::{Entry, MapError, PartsMap};
 use crate::presence::{PartState, PartStates};
+use crate::sync::Mutex;
 
 /// The dataset that a blob is of; kept beside the blob, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

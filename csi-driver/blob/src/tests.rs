@@ -2,6 +2,7 @@
 
 #[path = "../tests/support/mod.rs"]
 pub(crate) mod support;
+mod full;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,17 +14,22 @@ use granary_image::ExtentTable;
 use self::support::*;
 use crate::budget::Space;
 use crate::layout::Layout;
-use crate::{Blob, Pool, PoolConfig, maintain};
+use crate::share::Share;
+use crate::{Blob, Pool, PoolConfig, Shares, maintain};
 
 /// A pool on a filesystem of 100 MiB, of which `others` bytes are taken by others.
 fn on_small_filesystem(config: PoolConfig, others: Arc<AtomicU64>) -> Arc<Pool> {
+    on_small_filesystem_with(config, others, Shares::default())
+}
+
+fn on_small_filesystem_with(config: PoolConfig, others: Arc<AtomicU64>, shares: Shares) -> Arc<Pool> {
     let layout = Layout::open(&config.dir).expect("layout");
     let data = config.clone();
     let probe = move || {
         let ours = if data.dir.join("blobs/b/data").exists() { allocated(&data, "b") } else { 0 };
         Ok(Space { total: 100 * MIB, available: (100 * MIB).saturating_sub(others.load(SeqCst) + ours) })
     };
-    Pool::open_with(config, layout, Box::new(probe)).expect("open")
+    Pool::open_with(config, layout, Box::new(probe), shares).expect("open")
 }
 
 /// Keeps the largest size that the data file ever had on the disk.
@@ -113,10 +119,10 @@ async fn the_floor_holds_and_others_may_fill_the_disk() {
 async fn without_room_parts_are_served_from_bounded_buffers() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let config = floor(dir.path(), 20);
-    let pool = on_small_filesystem(config.clone(), Arc::new(AtomicU64::new(85 * MIB)));
     // Room for three parts at a time, which more readers of more parts each share.
-    let all = pool.buffers.available_permits();
-    pool.buffers.forget_permits(all - 3 * 256);
+    let buffers = Share::new(3 * 256, 0);
+    let shares = Shares::with_units(Share::new(16, 0), buffers.clone());
+    let pool = on_small_filesystem_with(config.clone(), Arc::new(AtomicU64::new(85 * MIB)), shares);
     let origin = TestOrigin::new();
     let blob = pool.blob(tag(), parts_table(24), origin.clone()).expect("blob");
     let readers = (0..8).map(|n| {
@@ -127,7 +133,8 @@ async fn without_room_parts_are_served_from_bounded_buffers() {
         reader.expect("reader");
     }
     assert_eq!((allocated(&config, "b"), blob.cached_bytes()), (0, 0));
-    assert_eq!(pool.buffers.available_permits(), 3 * 256);
+    assert_eq!(buffers.free(), 3 * 256);
+    assert_eq!(blob.stats().uncached_bytes, blob.stats().source_bytes);
     let before = origin.count();
     check(&blob, 0, 10).await;
     assert_eq!(origin.count(), before + 1);

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use granary_blob::{Claim, Pool, Unready};
+use granary_blob::{Claim, Pool, Shares, Unready};
 use granary_image::{ExtentTable, PartRanges};
 use parking_lot::Mutex;
 use support::*;
@@ -151,7 +151,7 @@ async fn what_is_claimed_is_held_from_the_start() {
     let elsewhere = Claim { blob_id: "other".to_owned(), parts: None };
     let small = config(dir.path(), Some(5 * MIB));
     let claims = [claim(&[(0, 2)]), elsewhere, claim(&[(1, 3)])];
-    let (pool, holds) = Pool::open_claimed(small, &claims).expect("open");
+    let (pool, holds) = Pool::open_claimed(small, &claims, Shares::default()).expect("open");
     assert_eq!(holds.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
     let other = pool.blob(tag(), table("c", &[("x", 12 * MIB)]), TestOrigin::new()).expect("blob");
     check(&other, 0, 12 * MIB as usize).await;
@@ -172,7 +172,8 @@ async fn nothing_is_freed_below_a_claim_that_the_map_does_not_know() {
         }
         let reader = File::open(dir.path().join("cache/blobs/b/data")).expect("open");
         let claims = [Claim { blob_id: "b".to_owned(), parts: ranges }];
-        let (pool, holds) = Pool::open_claimed(config(dir.path(), Some(5 * MIB)), &claims).expect("open");
+        let (pool, holds) =
+            Pool::open_claimed(config(dir.path(), Some(5 * MIB)), &claims, Shares::default()).expect("open");
         assert!(holds[0].is_none());
         let origin = TestOrigin::new();
         let blob = pool.blob(tag(), objects(), origin.clone()).expect("blob");

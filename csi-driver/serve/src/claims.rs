@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use granary_blob::{Claim, PartsHold, Pool, PoolConfig, PoolError};
+use granary_blob::{Claim, PartsHold, Pool, PoolConfig, PoolError, Shares};
 use parking_lot::Mutex;
 
 use crate::state_dir::{StateDir, read_json, remove_file};
@@ -16,6 +16,8 @@ pub(crate) struct Claims {
     /// Of pools that were not opened yet.
     waiting: Mutex<Vec<Use>>,
     parked: Mutex<HashMap<String, Vec<PartsHold>>>,
+    /// One for all pools: they have one network, and one memory.
+    shares: Shares,
 }
 
 struct Use {
@@ -41,7 +43,7 @@ impl Claims {
             }
         }
         let waiting = found.iter().map(|(key, blob_id)| a_use(state, key, blob_id)).collect();
-        Ok(Self { waiting: Mutex::new(waiting), parked: Mutex::default() })
+        Ok(Self { waiting: Mutex::new(waiting), parked: Mutex::default(), shares: Shares::default() })
     }
 
     /// Opens the pool `name`, and holds what is read of it natively before anything of it can be freed.
@@ -49,7 +51,7 @@ impl Claims {
         let mut waiting = self.waiting.lock();
         let of_it = |one: &Use| one.pool.as_deref().is_none_or(|pool| pool == name);
         let claims: Vec<Claim> = waiting.iter().filter(|one| of_it(one)).map(|one| one.claim.clone()).collect();
-        let (pool, holds) = Pool::open_claimed(config, &claims)?;
+        let (pool, holds) = Pool::open_claimed(config, &claims, self.shares.clone())?;
         let keys: Vec<String> = waiting.iter().filter(|one| of_it(one)).map(|one| one.key.clone()).collect();
         waiting.retain(|one| one.pool.as_deref() != Some(name));
         for (key, hold) in keys.into_iter().zip(holds) {
