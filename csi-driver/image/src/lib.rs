@@ -12,7 +12,8 @@ mod parts;
 
 pub use digest::{Digest, DigestError};
 pub use erofs::{
-    Files, ImageBuilder, ImageError, ImageFile, ImageReader, ImageSummary, MAX_NAME_BYTES, MAX_PATH_BYTES, is_file_path,
+    Entries, Files, ImageBuilder, ImageEntry, ImageError, ImageFile, ImageNode, ImageReader, ImageSummary,
+    MAX_NAME_BYTES, MAX_PATH_BYTES, MTIME, is_file_path,
 };
 pub use extents::{Extent, ExtentTable, Part, PinRef, TableBuilder, TableError, TableSummary};
 pub use object::{Object, Pin, PinKind, SourceId};

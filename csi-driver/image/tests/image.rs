@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Tree, awkward, blob_bytes, image, placed, read_back};
+use common::{Tree, awkward, blob_bytes, image, placed, read_back, trees};
 use granary_image::{ExtentTable, ImageBuilder, ImageError, ImageReader, Object, Pin, PinKind, SourceId, TableBuilder};
 use proptest::prelude::*;
 
@@ -201,22 +201,6 @@ fn an_image_must_fit_its_table() {
     for other in [&[5][..], &[6, 5000], &[5, 5001], &[5, 4096, 1], &[12_000]] {
         assert!(matches!(image.validate(&table(other)), Err(ImageError::Damaged(_))), "{other:?}");
     }
-}
-
-fn trees() -> impl Strategy<Value = Tree> {
-    let name = prop_oneof![4 => "[a-c.!é-]{1,3}", 1 => "[a-b]{250,255}"];
-    let path = prop::collection::vec(name, 1..5).prop_map(|parts| parts.join("/"));
-    let size = prop_oneof![Just(0u64), 1u64..20_000, Just(5 << 30)];
-    prop::collection::vec((path, size), 0..80).prop_map(|files| {
-        let mut builder = ImageBuilder::new();
-        let sorted: Tree = files.into_iter().map(|(path, size)| (path, (size, None))).collect();
-        placed(
-            sorted
-                .into_iter()
-                .filter(|(path, _)| builder.add_file(path, 0, 0).is_ok())
-                .map(|(path, (size, _))| (path, size)),
-        )
-    })
 }
 
 proptest! {

@@ -20,8 +20,8 @@ pub(super) const NO_BLOCK: u32 = u32::MAX;
 /// The blob's address among all devices is a multiple of so many blocks (1 GiB).
 pub(super) const DEVICE_ALIGN_BLOCKS: u64 = 1 << 18;
 
-/// Of everything in an image: 1980-01-01T00:00:00Z, which every archive format can hold.
-const MTIME: u64 = 315_532_800;
+/// When everything in an image was modified, in seconds since 1970: 1980-01-01T00:00:00Z, which every archive format can hold.
+pub const MTIME: u64 = 315_532_800;
 
 const SUPERBLOCK_AT: usize = 1024;
 const MAGIC: u32 = 0xE0F5_E1E2;

@@ -22,7 +22,7 @@ pub struct ImageFile {
 #[derive(Clone)]
 pub struct ImageReader {
     bytes: Arc<Mapped>,
-    superblock: Superblock,
+    pub(super) superblock: Superblock,
 }
 
 impl ImageReader {
@@ -99,18 +99,23 @@ impl ImageReader {
         Ok(Self { bytes: Arc::new(bytes), superblock })
     }
 
-    fn inode(&self, nid: u64) -> Result<Inode, ImageError> {
+    pub(super) fn inode(&self, nid: u64) -> Result<Inode, ImageError> {
         let at = nid.checked_mul(SLOT_BYTES).and_then(|at| usize::try_from(at).ok());
         let bytes = at.filter(|&at| at >= BLOCK).and_then(|at| self.bytes.get(at..));
         bytes.and_then(Inode::decode).ok_or(ImageError::Damaged("an inode is none that Granary writes"))
     }
 
-    /// The bytes of a directory's block, which `directory` must have.
-    fn directory_block(&self, directory: &Open, block: u64) -> Result<&[u8], ImageError> {
-        let Inode { kind, size, start, .. } = directory.inode;
+    /// The bytes of a block of the directory `nid`, which `directory` must have.
+    pub(super) fn directory_block(&self, nid: u64, directory: &Inode, block: u64) -> Result<&[u8], ImageError> {
+        const OUTSIDE: ImageError = ImageError::Damaged("a directory lies outside of the image");
+        let Inode { kind, size, start, .. } = *directory;
+        // Nothing below can be too large a number.
+        if size > self.bytes.len() as u64 {
+            return Err(OUTSIDE);
+        }
         let len = (size - block * BLOCK_BYTES).min(BLOCK_BYTES);
         let at = if kind == Kind::DirectoryWithInlineTail && block == size / BLOCK_BYTES {
-            let at = directory.nid * SLOT_BYTES + directory.inode.len() as u64;
+            let at = nid * SLOT_BYTES + directory.len() as u64;
             if at % BLOCK_BYTES + len > BLOCK_BYTES {
                 return Err(ImageError::Damaged("a directory's tail crosses a block"));
             }
@@ -119,21 +124,18 @@ impl ImageReader {
             (u64::from(start) + block) * BLOCK_BYTES
         };
         let range = usize::try_from(at).ok().zip(usize::try_from(at + len).ok());
-        range
-            .and_then(|(start, end)| self.bytes.get(start..end))
-            .ok_or(ImageError::Damaged("a directory lies outside of the image"))
+        range.and_then(|(start, end)| self.bytes.get(start..end)).ok_or(OUTSIDE)
     }
 
-    fn file(&self, path: String, inode: &Inode) -> Result<ImageFile, ImageError> {
-        let Inode { size, start, .. } = *inode;
-        if size == 0 {
-            return Ok(ImageFile { path, size, blob_offset: None });
+    /// First byte of a file in the blob; `None` of an empty one.
+    pub(super) fn blob_offset(&self, file: &Inode) -> Result<Option<u64>, ImageError> {
+        if file.size == 0 {
+            return Ok(None);
         }
-        let first = start.checked_sub(self.superblock.device_start).map(u64::from);
-        let inside =
-            |first: &u64| inode.own_blocks() <= u64::from(self.superblock.device_blocks).saturating_sub(*first);
+        let first = file.start.checked_sub(self.superblock.device_start).map(u64::from);
+        let inside = |first: &u64| file.own_blocks() <= u64::from(self.superblock.device_blocks).saturating_sub(*first);
         match first.filter(inside) {
-            Some(first) => Ok(ImageFile { path, size, blob_offset: Some(first * BLOCK_BYTES) }),
+            Some(first) => Ok(Some(first * BLOCK_BYTES)),
             None => Err(ImageError::Damaged("a file lies outside of the blob")),
         }
     }
@@ -204,7 +206,7 @@ impl Files<'_> {
             self.path.truncate(self.open.last().map_or(0, |parent| parent.path_len));
             return Ok(None);
         }
-        let bytes = image.directory_block(directory, directory.block)?;
+        let bytes = image.directory_block(directory.nid, &directory.inode, directory.block)?;
         let (entry, name, is_last) = entry_at(bytes, directory.entry)?;
         if name <= directory.last_name.as_slice() {
             return Err(ImageError::Damaged("a directory's names are not in order"));
@@ -243,7 +245,8 @@ impl Files<'_> {
             self.enter(entry.nid, inode, parent)?;
             return Ok(None);
         }
-        image.file(self.path.clone(), &inode).map(Some)
+        let blob_offset = image.blob_offset(&inode)?;
+        Ok(Some(ImageFile { path: self.path.clone(), size: inode.size, blob_offset }))
     }
 
     fn start(&mut self) -> Result<(), ImageError> {
@@ -285,27 +288,41 @@ impl Iterator for Files<'_> {
 }
 
 /// Entry `index` of a directory's block, its name, and whether it is the block's last. Zeros fill a whole block.
-fn entry_at(block: &[u8], index: usize) -> Result<(Dirent, &[u8], bool), ImageError> {
-    find_entry(block, index).ok_or(ImageError::Damaged("a directory's block is none that Granary writes"))
+pub(super) fn entry_at(block: &[u8], index: usize) -> Result<(Dirent, &[u8], bool), ImageError> {
+    find_entry(block, index).ok_or(FOREIGN_BLOCK)
+}
+
+/// Number of entries of a directory's block.
+pub(super) fn entry_count(block: &[u8]) -> Result<usize, ImageError> {
+    count_entries(block).ok_or(FOREIGN_BLOCK)
+}
+
+const FOREIGN_BLOCK: ImageError = ImageError::Damaged("a directory's block is none that Granary writes");
+
+/// The names begin where the fixed parts end, which tells how many there are.
+fn count_entries(block: &[u8]) -> Option<usize> {
+    let names_at = usize::from(dirent_at(block, 0)?.name_at);
+    names_at.is_multiple_of(DIRENT_BYTES).then_some(names_at / DIRENT_BYTES)
+}
+
+fn dirent_at(block: &[u8], index: usize) -> Option<Dirent> {
+    Dirent::decode(block.get(index * DIRENT_BYTES..)?)
 }
 
 fn find_entry(block: &[u8], index: usize) -> Option<(Dirent, &[u8], bool)> {
-    let dirent = |index: usize| Dirent::decode(block.get(index * DIRENT_BYTES..)?);
-    // The names begin where the fixed parts end, which tells how many there are.
-    let names_at = usize::from(dirent(0)?.name_at);
-    let count = names_at / DIRENT_BYTES;
-    if index >= count || names_at % DIRENT_BYTES != 0 {
+    let count = count_entries(block)?;
+    if index >= count {
         return None;
     }
     let is_last = index + 1 == count;
-    let entry = dirent(index)?;
+    let entry = dirent_at(block, index)?;
     let start = usize::from(entry.name_at);
-    let end = if is_last { block.len() } else { usize::from(dirent(index + 1)?.name_at) };
+    let end = if is_last { block.len() } else { usize::from(dirent_at(block, index + 1)?.name_at) };
     let mut name = block.get(start..end)?;
     if is_last && block.len() == BLOCK {
         let len = name.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
         name = &name[..len];
     }
-    let valid = start >= names_at && !name.is_empty() && !name.contains(&0);
+    let valid = start >= count * DIRENT_BYTES && !name.is_empty() && !name.contains(&0);
     valid.then_some((entry, name, is_last))
 }

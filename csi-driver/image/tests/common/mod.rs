@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use granary_image::{BLOCK_BYTES, Digest, ImageBuilder, ImageReader, ImageSummary};
+use proptest::prelude::*;
 
 /// Path to size and place.
 pub type Tree = BTreeMap<String, (u64, Option<u64>)>;
@@ -71,4 +72,22 @@ pub fn awkward() -> Tree {
     files.push(("key/".to_owned() + &"s/".repeat(509) + "ab", 3));
     files.extend(["empty/a", "empty/b", "none"].map(|name| (name.to_owned(), 0)));
     placed(files)
+}
+
+/// Small trees of any shape.
+#[allow(dead_code, reason = "each test binary uses its share of this module")]
+pub fn trees() -> impl Strategy<Value = Tree> {
+    let name = prop_oneof![4 => "[a-c.!é-]{1,3}", 1 => "[a-b]{250,255}"];
+    let path = prop::collection::vec(name, 1..5).prop_map(|parts| parts.join("/"));
+    let size = prop_oneof![Just(0u64), 1u64..20_000, Just(5 << 30)];
+    prop::collection::vec((path, size), 0..80).prop_map(|files| {
+        let mut builder = ImageBuilder::new();
+        let sorted: Tree = files.into_iter().map(|(path, size)| (path, (size, None))).collect();
+        placed(
+            sorted
+                .into_iter()
+                .filter(|(path, _)| builder.add_file(path, 0, 0).is_ok())
+                .map(|(path, (size, _))| (path, size)),
+        )
+    })
 }
