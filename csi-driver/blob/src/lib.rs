@@ -15,6 +15,8 @@ mod error;
 mod evict;
 mod fill;
 mod flight;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod gate;
 mod hold;
 mod layout;

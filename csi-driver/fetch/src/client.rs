@@ -94,6 +94,10 @@ impl Client {
     }
 
     async fn connect(&self, place: &Place) -> Result<Sender, Failure> {
+        #[cfg(fuzzing)]
+        if let Some(stream) = crate::fuzz::connection() {
+            return handshake(stream).await.map_err(|error| Failure::Connect(error.into()));
+        }
         let connecting = async {
             let uri =
                 Uri::builder().scheme(place.scheme.clone()).authority(place.authority.clone()).path_and_query("/");

@@ -9,6 +9,8 @@ mod credentials;
 mod direct;
 mod error;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod glob;
 mod guard;
 mod http;

@@ -60,13 +60,13 @@ pub(crate) fn build(
     })
 }
 
-struct Placed {
-    table: TableBuilder,
-    image: ImageBuilder,
+pub(crate) struct Placed {
+    pub(crate) table: TableBuilder,
+    pub(crate) image: ImageBuilder,
     listing: ListingDigest,
 }
 
-fn place(sources: &[&Collector], mut table: TableBuilder) -> Result<Placed, IndexError> {
+pub(crate) fn place(sources: &[&Collector], mut table: TableBuilder) -> Result<Placed, IndexError> {
     let (mut image, mut listing) = (ImageBuilder::new(), ListingDigest::new());
     let mut path = String::new();
     for source in sources {

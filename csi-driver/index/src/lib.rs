@@ -6,6 +6,8 @@ mod build;
 mod collect;
 mod error;
 mod expected;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod layout;
 mod listing_digest;
 mod name;
