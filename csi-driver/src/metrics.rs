@@ -106,6 +106,8 @@ impl Collector for CacheCollector {
             ("served", "Served to the kernel", Some(Unit::Bytes), traffic.served_bytes),
             ("prefetched", "Read from sources before it was asked for", Some(Unit::Bytes), traffic.prefetched_bytes),
             ("prefetch_used", "Of what was prefetched, read then", Some(Unit::Bytes), traffic.prefetch_used_bytes),
+            ("uncached", "Served without the cache, which had no room", Some(Unit::Bytes), traffic.uncached_bytes),
+            ("cache_failed_writes", "Writes that the cache's filesystem refused", None, traffic.failed_writes),
         ] {
             let counter = ConstCounter::new(value);
             let metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;

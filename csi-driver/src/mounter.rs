@@ -77,6 +77,10 @@ pub struct Traffic {
     pub prefetched_bytes: u64,
     /// Of those, in parts that somebody read then, in bytes.
     pub prefetch_used_bytes: u64,
+    /// From sources and past the cache, which had no room or took no writes, in bytes.
+    pub uncached_bytes: u64,
+    /// Writes that the cache's filesystem refused.
+    pub failed_writes: u64,
 }
 
 /// Why something could not be mounted.

@@ -108,6 +108,8 @@ fn report(report: granary_serve::Report) -> MountReport {
             served_bytes: traffic.served_bytes,
             prefetched_bytes: traffic.prefetched_bytes,
             prefetch_used_bytes: traffic.prefetch_used_bytes,
+            uncached_bytes: traffic.uncached_bytes,
+            failed_writes: traffic.failed_writes,
         },
     }
 }

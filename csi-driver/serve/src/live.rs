@@ -1,6 +1,8 @@
 //! A version that is mounted at its private place, and what its blob's bytes come from.
 
+use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -47,6 +49,8 @@ pub(crate) struct LiveVersion {
     pub(crate) parts: Arc<PartRanges>,
     /// Locked while the blob's device is moved. Who has it waits for nothing but reads that are under way.
     backing: Mutex<Backing>,
+    /// Reads of the blob's device, when it was last asked for them.
+    reads: AtomicU64,
     follower: OnceLock<Follower>,
     preload: Mutex<Option<Preload>>,
 }
@@ -62,6 +66,12 @@ impl BlobDevice {
     fn open(&self) -> Result<Option<LoopDevice>, ServeError> {
         let path = format!("/dev/loop{}", self.number);
         LoopDevice::open_labelled(self.number, &self.label).map_err(ServeError::io("open", path))
+    }
+
+    /// Reads that the device has had so far, as the kernel counts them. What the page cache has is not read again.
+    fn reads(&self) -> u64 {
+        let counts = fs::read_to_string(format!("/sys/block/loop{}/stat", self.number)).unwrap_or_default();
+        counts.split_ascii_whitespace().next().and_then(|reads| reads.parse().ok()).unwrap_or(0)
     }
 }
 
@@ -118,6 +128,7 @@ impl LiveVersion {
             blob,
             parts,
             backing: Mutex::new(backing),
+            reads: AtomicU64::new(0),
             follower: OnceLock::new(),
             preload: Mutex::default(),
         }
@@ -160,12 +171,13 @@ impl LiveVersion {
         }
     }
 
-    /// Since when the blob's device is on the native file; `None` also while it is being moved.
-    pub(crate) fn native_since(&self) -> Option<Instant> {
-        match &*self.backing.try_lock()? {
-            Backing::Native { since, .. } => Some(*since),
-            _ => None,
-        }
+    /// Whether the blob's device was read since this was asked last, or since it was moved, and since when it is on the
+    /// native file: the least of these is used least. `None` if it is not there, also while it is being moved.
+    pub(crate) fn native_use(&self) -> Option<(bool, Instant)> {
+        let backing = self.backing.try_lock()?;
+        let Backing::Native { device, since, .. } = &*backing else { return None };
+        let reads = device.reads();
+        Some((self.reads.swap(reads, Relaxed) != reads, *since))
     }
 
     /// Moves the blob's device from the FUSE file to the native one, below whoever reads. Gives whether it did.
@@ -181,6 +193,7 @@ impl LiveVersion {
         }
         // From now on the pages of the mount are the only ones.
         hold.drop_pages();
+        self.reads.store(device.reads(), Relaxed);
         *backing = Backing::Native { device, hold: NativeHold::new(hold), since: Instant::now() };
         Ok(true)
     }

@@ -72,15 +72,16 @@ impl Node {
         }
     }
 
-    /// Gives room for eviction: what nobody reads any more, or else the version that is read natively for the longest time.
+    /// Gives room for eviction: what nobody reads any more, or else the version that is read natively and was used least: not
+    /// since room was needed last, or for the longest time.
     fn give_back(&self, pool: &str) -> bool {
         if self.survey().is_ok_and(|survey| self.claims.sweep(&self.state, &survey)) {
             return true;
         }
         let versions = self.all_live().into_iter().map(|(_, version)| version);
         let of_it = versions.filter(|version| version.manifest.pool == pool);
-        let mut native: Vec<_> = of_it.filter_map(|version| Some((version.native_since()?, version))).collect();
-        native.sort_by_key(|(since, _)| *since);
+        let mut native: Vec<_> = of_it.filter_map(|version| Some((version.native_use()?, version))).collect();
+        native.sort_by_key(|(used, _)| *used);
         native.iter().any(|(_, version)| {
             let name = &version.manifest.version;
             match version.give_back() {

@@ -52,6 +52,8 @@ async fn metrics_have_the_cache_and_the_outcomes() {
         "granary_node_served_bytes_total 8192",
         "granary_node_prefetched_bytes_total 2048",
         "granary_node_prefetch_used_bytes_total 1024",
+        "granary_node_uncached_bytes_total 512",
+        "granary_node_cache_failed_writes_total 5",
         "granary_node_mounts{layout=\"EROFSFile\"} 2",
         "granary_node_mounts{layout=\"EROFSLoopFUSE\"} 0",
         "granary_node_cache_used_bytes{class=\"granary\"} 40",

@@ -106,6 +106,8 @@ impl Mounter for FakeMounter {
                 served_bytes: 8192,
                 prefetched_bytes: 2048,
                 prefetch_used_bytes: 1024,
+                uncached_bytes: 512,
+                failed_writes: 5,
             },
         }
     }

@@ -197,6 +197,27 @@ async fn a_native_version_is_given_back_before_its_parts_are_evicted() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
+async fn of_native_versions_the_one_that_nobody_reads_is_given_back() {
+    let fixture = fixture().await;
+    let server = fixture.server().await;
+    native(&fixture, &server).await;
+    let other = fixture.version("v2", None).await;
+    fixture.publish(&server, "b", &other).await.unwrap();
+    assert_all(&fixture, "b");
+    wait_for(&server, &[EROFSLoopNative, EROFSLoopNative]).await;
+    // The other was moved later, and was not read since.
+    assert_all(&fixture, "a");
+    fixture.limit(&server, 40);
+    wait_until("eviction", || cached(&server) <= 40 << 20).await;
+    assert_eq!(layouts(&server), [EROFSLoopNative, EROFSLoopFUSE]);
+    assert_all(&fixture, "a");
+    assert_all(&fixture, "b");
+    server.stop(true).await;
+    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
 async fn a_version_that_is_complete_when_it_is_mounted_is_pinned_and_needs_no_device() {
     let fixture = fixture().await;
     let server = fixture.server().await;
