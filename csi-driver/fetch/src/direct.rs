@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqsign_aws_v4::Credential;
 use reqsign_core::{Context, ProvideCredential};
 
-use crate::{SourceError, sigv4::Signature, verify::Wanted};
+use crate::{SourceError, checksum, sigv4::Signature, verify::Wanted};
 
 /// What the canonical form of a path leaves as it is, besides letters and digits.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -60,8 +60,13 @@ impl Direct {
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = self.uri_of(path, wanted).map_err(|_| invalid("the key is too long"))?;
         let mut headers = HeaderMap::with_capacity(8);
-        let range = HeaderValue::from_str(&wanted.range_header()).map_err(|_| invalid("no such range"))?;
-        headers.insert(header::RANGE, range);
+        if wanted.is_whole() {
+            // Of what is asked for as a range, no checksum is stated.
+            checksum::ask(&mut headers);
+        } else {
+            let range = HeaderValue::from_str(&wanted.range_header()).map_err(|_| invalid("no such range"))?;
+            headers.insert(header::RANGE, range);
+        }
         if wanted.pin.kind == PinKind::ETag {
             let tag = HeaderValue::from_str(&wanted.pin.value).map_err(|_| invalid("no such entity tag"))?;
             headers.insert(header::IF_MATCH, tag);

@@ -120,6 +120,26 @@ pub enum SourceError {
         /// What differed.
         detail: String,
     },
+    /// The bytes are not those that the source itself says the object has.
+    #[error("the bytes that source '{uri}' gave for '{}' do not have its own checksum ({detail}): they were not used; if it stays so, the object is damaged there", key.escape_debug())]
+    ChecksumMismatch {
+        /// The source.
+        uri: String,
+        /// The object's key.
+        key: String,
+        /// Which checksum, and both of its values.
+        detail: String,
+    },
+    /// It failed for so long that it is left alone for a while.
+    #[error("source '{uri}' has failed for long ({last}), so reads of it fail at once; it is tried again {when}")]
+    Down {
+        /// The source.
+        uri: String,
+        /// How it failed last.
+        last: String,
+        /// When it is tried again.
+        when: String,
+    },
 }
 
 impl SourceError {
@@ -139,6 +159,8 @@ impl SourceError {
             Self::Timeout { .. } => "SourceTimeout",
             Self::Unavailable { .. } => "SourceUnavailable",
             Self::BadAnswer { .. } => "BadAnswer",
+            Self::ChecksumMismatch { .. } => "ChecksumMismatch",
+            Self::Down { .. } => "SourceDown",
         }
     }
 
@@ -149,7 +171,8 @@ impl SourceError {
             Self::EndpointUnreachable { .. }
             | Self::Timeout { .. }
             | Self::Unavailable { .. }
-            | Self::BadAnswer { .. } => true,
+            | Self::BadAnswer { .. }
+            | Self::ChecksumMismatch { .. } => true,
             Self::Invalid { .. }
             | Self::SecretNotFound { .. }
             | Self::SecretKeysMissing { .. }
@@ -158,7 +181,35 @@ impl SourceError {
             | Self::SourceDenied { .. }
             | Self::TooLarge { .. }
             | Self::ObjectChanged { .. }
-            | Self::ObjectNotFound { .. } => false,
+            | Self::ObjectNotFound { .. }
+            // It is what all tries together have come to.
+            | Self::Down { .. } => false,
+        }
+    }
+
+    /// Whether bytes came that are not those of the object: nothing of the answer may be used, and another may be right.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::BadAnswer { .. } | Self::ChecksumMismatch { .. })
+    }
+
+    /// What happened, without the advice; "" where the advice is all.
+    pub(crate) fn detail(&self) -> &str {
+        match self {
+            Self::CredentialsRejected { detail, .. }
+            | Self::EndpointUnreachable { detail, .. }
+            | Self::ObjectChanged { detail, .. }
+            | Self::Timeout { detail, .. }
+            | Self::Unavailable { detail, .. }
+            | Self::BadAnswer { detail, .. }
+            | Self::ChecksumMismatch { detail, .. } => detail,
+            Self::Invalid { message, .. } | Self::SourceDenied { message, .. } | Self::TooLarge { message, .. } => {
+                message
+            }
+            Self::Down { last, .. } => last,
+            Self::SecretNotFound { .. }
+            | Self::SecretKeysMissing { .. }
+            | Self::BucketNotFound { .. }
+            | Self::ObjectNotFound { .. } => "",
         }
     }
 

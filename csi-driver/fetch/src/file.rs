@@ -18,10 +18,12 @@ use rustix::{
 use tokio::sync::mpsc;
 use walkdir::WalkDir;
 
-use crate::{ByteStream, Listed, SourceError, SourcePolicy, uri::has_dot_segments, verify::Wanted};
+use crate::{ByteStream, Listed, SourceError, SourcePolicy, lane::Lane, uri::has_dot_segments, verify::Wanted};
 
 /// What one blocking read reads.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// Blocking reads at once: a disk far away that hangs holds so many threads, and a disk nearby is kept busy by fewer.
+const THREADS: usize = 32;
 /// Entries of a listing that are made before somebody takes them.
 const LISTED_AHEAD: usize = 256;
 
@@ -33,6 +35,7 @@ pub(crate) struct FileSource {
     root: PathBuf,
     /// Where the source is below it.
     below: PathBuf,
+    lane: Lane,
 }
 
 impl FileSource {
@@ -40,7 +43,7 @@ impl FileSource {
         let root = policy.file_roots.iter().find(|root| path.starts_with(root));
         let root = root.ok_or_else(|| SourceError::denied(uri, "file:// is for directories below the roots that the chart names (fileSources.roots), and only where the DataStorageClass says sourcePolicy.fileSources: Allow"))?;
         let below = path.strip_prefix(root).unwrap_or(path).to_owned();
-        Ok(Self { uri: uri.into(), root: root.clone(), below })
+        Ok(Self { uri: uri.into(), root: root.clone(), below, lane: Lane::new(THREADS) })
     }
 
     /// All regular files, in the order in which the directory has them.
@@ -98,12 +101,14 @@ impl FileSource {
 
     pub(crate) async fn read(&self, wanted: Wanted) -> Result<ByteStream, SourceError> {
         let source = self.clone();
-        let (file, wanted) = blocking(&self.uri, move || {
-            let (file, state) = source.open_file(&wanted.key).map_err(|error| source.failure(&wanted.key, &error))?;
-            source.check(&wanted, &state)?;
-            Ok((Arc::new(file), wanted))
-        })
-        .await?;
+        let (file, wanted) = self
+            .blocking(move || {
+                let (file, state) =
+                    source.open_file(&wanted.key).map_err(|error| source.failure(&wanted.key, &error))?;
+                source.check(&wanted, &state)?;
+                Ok((Arc::new(file), wanted))
+            })
+            .await?;
         let start = wanted.range.start;
         let body = stream::try_unfold(
             (self.clone(), file, Arc::new(wanted), start),
@@ -112,7 +117,7 @@ impl FileSource {
                     return Ok(None);
                 }
                 let (reader, open, of) = (source.clone(), file.clone(), wanted.clone());
-                let chunk = blocking(&source.uri, move || reader.chunk(&open, &of, at)).await?;
+                let chunk = source.blocking(move || reader.chunk(&open, &of, at)).await?;
                 let next = at + chunk.len() as u64;
                 Ok(Some((chunk, (source, file, wanted, next))))
             },
@@ -161,6 +166,16 @@ impl FileSource {
         Ok((file, state))
     }
 
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        match self.lane.run(work).await {
+            Ok(result) => result,
+            Err(error) => Err(SourceError::Unavailable { uri: self.uri.to_string(), detail: error.to_string() }),
+        }
+    }
+
     fn failure(&self, key: &str, error: &io::Error) -> SourceError {
         let uri = self.uri.to_string();
         let errno = error.raw_os_error().map(Errno::from_raw_os_error);
@@ -201,14 +216,4 @@ impl State {
 fn io_error(error: &walkdir::Error) -> io::Error {
     let number = error.io_error().and_then(io::Error::raw_os_error);
     number.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
-}
-
-async fn blocking<T: Send + 'static>(
-    uri: &str,
-    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
-) -> Result<T, SourceError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(SourceError::Unavailable { uri: uri.to_owned(), detail: error.to_string() }),
-    }
 }

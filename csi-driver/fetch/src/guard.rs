@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -12,7 +12,10 @@ use futures::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 
-use crate::SourcePolicy;
+use crate::{SourcePolicy, lane::Lane};
+
+/// Names that one source's client resolves at once: a name server that does not answer holds a thread for each.
+const LOOKUPS: usize = 4;
 
 /// Why the guard stopped a request.
 #[derive(Debug)]
@@ -29,14 +32,21 @@ impl Error for AddressRefused {}
 /// Resolves names and keeps only addresses that the policy allows. The client connects to what came out of here and to
 /// nothing else, so a name cannot change its meaning between check and use.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard(pub(crate) Arc<SourcePolicy>);
+pub(crate) struct Guard {
+    policy: Arc<SourcePolicy>,
+    lookups: Lane,
+}
 
 impl Guard {
+    pub(crate) fn new(policy: Arc<SourcePolicy>) -> Self {
+        Self { policy, lookups: Lane::new(LOOKUPS) }
+    }
+
     /// A resolver never sees an address that is written as such.
     pub(crate) fn check_host(&self, host: &str) -> Result<(), AddressRefused> {
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         match address {
-            Ok(address) if !self.0.allows(address) => Err(AddressRefused(address)),
+            Ok(address) if !self.policy.allows(address) => Err(AddressRefused(address)),
             _ => Ok(()),
         }
     }
@@ -52,9 +62,10 @@ impl Service<Name> for Guard {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let policy = self.0.clone();
+        let (policy, lookups) = (self.policy.clone(), self.lookups.clone());
         Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = lookups.run(move || (name.as_str(), 0).to_socket_addrs()).await??;
+            let found: Vec<_> = found.collect();
             let allowed: Vec<_> = found.iter().copied().filter(|address| policy.allows(address.ip())).collect();
             match (allowed.is_empty(), found.first()) {
                 (true, Some(refused)) => Err(AddressRefused(refused.ip()).into()),

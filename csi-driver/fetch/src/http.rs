@@ -13,8 +13,8 @@ use url::Url;
 use crate::{
     ByteStream, Credentials, Identity, Listed, SecretKeys, SourceConfig, SourceError, SourcePolicy,
     credentials::PerKeys,
+    patience::patiently,
     refusal::refusal,
-    retry::patiently,
     slowdowns::Slowdowns,
     transport::{Redirects, Transport},
     uri::has_dot_segments,

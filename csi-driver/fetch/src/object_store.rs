@@ -17,7 +17,7 @@ use opendal::{
 };
 
 use crate::{
-    ByteStream, Listed, PinBy, SourceError, client::Body, direct::Direct, refusal::refusal, retry::patiently,
+    ByteStream, Listed, PinBy, SourceError, client::Body, direct::Direct, patience::patiently, refusal::refusal,
     transport::Transport, verify::Wanted,
 };
 

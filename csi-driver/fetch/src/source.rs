@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use granary_image::Pin;
 
 use crate::{
-    Credentials, Identity, SourceConfig, SourceError, SourcePolicy, file::FileSource, glob::KeyFilter,
+    Credentials, Identity, SourceConfig, SourceError, SourcePolicy, file::FileSource, glob::KeyFilter, health::Health,
     http::HttpSource, s3::S3Source, slowdowns::Slowdowns, uri::Location, verify::Wanted,
 };
 
@@ -31,7 +31,8 @@ pub struct Source {
     filter: KeyFilter,
     object_name: Option<String>,
     backend: Backend,
-    slowdowns: Slowdowns,
+    policy: Arc<SourcePolicy>,
+    health: Arc<Health>,
 }
 
 enum Backend {
@@ -65,14 +66,17 @@ impl Source {
         let slowdowns = Slowdowns::default();
         let backend = match location {
             Location::S3 { bucket, place } => {
+                let policy = policy.clone();
                 Backend::S3(S3Source::open(config, bucket, place, credentials, policy, slowdowns.clone())?.into())
             }
             Location::Http { url, directory } => {
+                let policy = policy.clone();
                 Backend::Http(HttpSource::open(config, url, directory, credentials, policy, slowdowns.clone())?.into())
             }
             Location::File { path } => Backend::File(FileSource::open(&config.uri, &path, &policy)?),
         };
-        Ok(Arc::new(Self { config: config.clone(), filter, object_name, backend, slowdowns }))
+        let health = Arc::new(Health::new(&config.uri, slowdowns));
+        Ok(Arc::new(Self { config: config.clone(), filter, object_name, backend, policy, health }))
     }
 
     /// What it was opened with.
@@ -80,16 +84,19 @@ impl Source {
         &self.config
     }
 
+    /// Whether opening a source with these would give one that does the same.
+    pub fn is_as(&self, config: &SourceConfig, policy: &SourcePolicy) -> bool {
+        self.config == *config && *self.policy == *policy
+    }
+
     /// How many answers since it was opened said that it gets too many requests, or did not come in time: HTTP 429, 503 and
     /// 504, S3's `SlowDown`, and timeouts, those of [`read_retrying`](crate::read_retrying) included.
     pub fn slowdowns(&self) -> u64 {
-        self.slowdowns.count()
+        self.health.slowdowns()
     }
 
-    /// The error of an answer that its reader did not wait for any longer, which is counted.
-    pub(crate) fn timed_out(&self) -> SourceError {
-        self.slowdowns.add();
-        SourceError::Timeout { uri: self.config.uri.clone(), detail: "nothing came".to_owned() }
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// The file name for the key "", when the URI names an object itself: the last part of the URI.

@@ -51,7 +51,7 @@ impl Transport {
         redirects: Redirects,
         slowdowns: Slowdowns,
     ) -> Result<Self, SourceError> {
-        let guard = Guard(policy);
+        let guard = Guard::new(policy);
         let client = Client::new(guard.clone(), tls::config(uri, keys.get(name, "ca.crt"))?);
         Ok(Self(Arc::new(Inner { client, uri: uri.to_owned(), guard, redirects, slowdowns })))
     }

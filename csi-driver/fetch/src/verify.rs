@@ -13,7 +13,7 @@ use granary_image::{Pin, PinKind};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
-use crate::{ByteStream, SourceError, client::Body, refusal::refusal, transport::Transport};
+use crate::{ByteStream, SourceError, checksum::Checksum, client::Body, refusal::refusal, transport::Transport};
 
 /// What a read wants.
 #[derive(Clone, Debug)]
@@ -31,6 +31,11 @@ impl Wanted {
         format!("bytes={}-{}", self.range.start, self.range.end - 1)
     }
 
+    /// Whether it is all of the object.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.range == (0..self.size)
+    }
+
     /// Sends a request that was made for this and gives its body once the answer's head is as it must be.
     pub(crate) async fn fetch(
         self,
@@ -44,7 +49,9 @@ impl Wanted {
         }
         self.check(uri, response.status(), response.headers())?;
         let left = self.range.end - self.range.start;
-        Ok(Verified { body: response.into_body(), left, wanted: self, transport: transport.clone() }.boxed())
+        let checksum = if self.is_whole() { Checksum::stated(response.headers()) } else { None };
+        let body = response.into_body();
+        Ok(Verified { body, left, checksum, wanted: self, transport: transport.clone() }.boxed())
     }
 
     fn check(&self, uri: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), SourceError> {
@@ -63,7 +70,7 @@ impl Wanted {
                     return Err(self.bad(uri, format!("asked for {}, it gave '{text}'", self.range_header())));
                 }
             }
-            StatusCode::OK if self.range == (0..self.size) => {}
+            StatusCode::OK if self.is_whole() => {}
             _ => {
                 return Err(self.bad(
                     uri,
@@ -118,6 +125,8 @@ impl Wanted {
 struct Verified {
     body: Body,
     left: u64,
+    /// What the bytes have to have; taken when it was compared.
+    checksum: Option<Checksum>,
     wanted: Wanted,
     transport: Transport,
 }
@@ -135,13 +144,30 @@ impl Stream for Verified {
                 }
                 Some(Ok(chunk)) => {
                     this.left -= chunk.len() as u64;
-                    Some(Ok(chunk))
+                    Some(this.summed(&chunk).map(|()| chunk))
                 }
                 Some(Err(failure)) => Some(Err(this.transport.failure(failure))),
                 None if this.left == 0 => None,
                 None => Some(Err(this.transport.unavailable(format!("the body ended {} bytes early", this.left)))),
             });
         }
+    }
+}
+
+impl Verified {
+    /// Takes a chunk into the checksum. What ends in another one than it should is not given out to its end.
+    fn summed(&mut self, chunk: &[u8]) -> Result<(), SourceError> {
+        let Some(checksum) = &mut self.checksum else { return Ok(()) };
+        checksum.update(chunk);
+        if self.left > 0 {
+            return Ok(());
+        }
+        let compared = self.checksum.take().map_or(Ok(()), Checksum::compare);
+        compared.map_err(|detail| SourceError::ChecksumMismatch {
+            uri: self.transport.uri().to_owned(),
+            key: self.wanted.key.clone(),
+            detail,
+        })
     }
 }
 

@@ -4,9 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
+use granary_faults::Fault;
 use granary_fetch::{HttpFile, HttpOptions, Listed, NoCredentials, SharedCredentials, Source, SourceConfig};
 use granary_image::PinKind;
-use support::{Server, collect, fault::Fault, keys, list, list_error, loopback, open, read_all, with_secret};
+use support::{Server, collect, keys, list, list_error, loopback, open, read_all, with_secret};
 
 const BYTES: &[u8] = b"0123456789abcdef";
 
@@ -98,9 +99,9 @@ async fn a_wrong_answer_is_an_error_and_never_bytes() {
     for (fault, reason) in [
         (Fault::IgnoreRange, "BadAnswer"),
         (Fault::OtherRange, "BadAnswer"),
-        (Fault::WrongETag, "ObjectChanged"),
-        (Fault::LongChunks, "BadAnswer"),
-        (Fault::ShortBody(3), "SourceUnavailable"),
+        (Fault::OtherETag, "ObjectChanged"),
+        (Fault::LengthenChunked, "BadAnswer"),
+        (Fault::Truncate(3), "SourceUnavailable"),
         (Fault::Status(500), "SourceUnavailable"),
         (Fault::Status(401), "CredentialsRejected"),
         (Fault::Status(404), "ObjectNotFound"),

@@ -7,8 +7,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use granary_faults::Fault;
 use granary_fetch::{SharedCredentials, Source, SourceConfig};
-use support::{Server, fault::Fault, keys, list, loopback, read_all, with_secret};
+use support::{Server, keys, list, loopback, read_all, with_secret};
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 

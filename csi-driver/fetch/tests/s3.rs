@@ -5,9 +5,10 @@ mod support;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use granary_faults::Fault;
 use granary_fetch::{Listed, PinBy, SharedCredentials, Source, SourceConfig, SourceError, SourcePolicy};
 use granary_image::{Pin, PinKind};
-use support::{Server, collect, fault::Fault, keys, list, list_error, loopback, open, read_all, with_secret};
+use support::{Server, collect, keys, list, list_error, loopback, open, read_all, with_secret};
 use tokio::sync::Notify;
 
 const BYTES: &[u8] = b"0123456789abcdef";
@@ -99,11 +100,11 @@ async fn a_page_that_fails_is_asked_for_again() {
     for key in ["p/a", "p/b", "p/c", "p/d"] {
         server.put(key, "x");
     }
-    server.state().list_faults.extend([500, 503]);
+    server.fail_listings([500, 503]);
     assert_eq!(list(&open(&server.s3("p/"))).await.unwrap().len(), 4);
-    server.state().list_faults.extend([403]);
+    server.fail_listings([403]);
     assert_eq!(list_error(Ok(open(&server.s3("p/")))).await.reason(), "CredentialsRejected");
-    server.state().list_faults.extend([500; 4]);
+    server.fail_listings([500; 4]);
     assert_eq!(list_error(Ok(open(&server.s3("p/")))).await.reason(), "SourceUnavailable");
 }
 
@@ -148,14 +149,14 @@ async fn a_wrong_answer_is_an_error_and_never_bytes() {
     for (fault, reason) in [
         (Fault::IgnoreRange, "BadAnswer"),
         (Fault::OtherRange, "BadAnswer"),
-        (Fault::WrongETag, "ObjectChanged"),
+        (Fault::OtherETag, "ObjectChanged"),
         (Fault::NoETag, "BadAnswer"),
-        (Fault::WrongTotal, "ObjectChanged"),
-        (Fault::ShortBody(5), "SourceUnavailable"),
-        (Fault::ShortBody(0), "SourceUnavailable"),
-        (Fault::ShortChunks(5), "SourceUnavailable"),
-        (Fault::LongChunks, "BadAnswer"),
-        (Fault::LongBody, "BadAnswer"),
+        (Fault::OtherTotal, "ObjectChanged"),
+        (Fault::Truncate(5), "SourceUnavailable"),
+        (Fault::Truncate(0), "SourceUnavailable"),
+        (Fault::TruncateChunked(5), "SourceUnavailable"),
+        (Fault::LengthenChunked, "BadAnswer"),
+        (Fault::Lengthen, "BadAnswer"),
         (Fault::Status(500), "SourceUnavailable"),
         (Fault::Status(503), "SourceUnavailable"),
         (Fault::Status(429), "SourceUnavailable"),
@@ -339,7 +340,7 @@ async fn bytes_are_handed_on_as_they_arrive() {
     let source = open(&server.s3("p/"));
     let object = list(&source).await.unwrap().remove(0);
     let notify = Arc::new(Notify::new());
-    server.fail([Fault::WaitInTheMiddle(notify.clone())]);
+    server.fail([Fault::Hold(notify.clone())]);
     let mut body = source.read("big", &object.pin, object.size, 0..object.size).await.unwrap();
     let mut got = Vec::new();
     // The server holds the second half back until the first one has come out here.

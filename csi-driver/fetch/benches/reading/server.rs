@@ -88,7 +88,7 @@ fn certificate() -> io::Result<Arc<ServerConfig>> {
 fn connection(stream: impl Read + Write, body: &[u8]) -> io::Result<()> {
     let mut requests = BufReader::new(stream);
     let mut line = String::new();
-    let (mut range, mut size) = (0..0, 0_u64);
+    let (mut range, mut size) = (None, 0_u64);
     loop {
         line.clear();
         if requests.read_line(&mut line)? == 0 {
@@ -98,17 +98,23 @@ fn connection(stream: impl Read + Write, body: &[u8]) -> io::Result<()> {
         if let Some((_, path)) = text.split_once("get ") {
             // The first number of a path is the object's length.
             size = path.split(|c: char| !c.is_ascii_digit()).find_map(|number| number.parse().ok()).unwrap_or(0);
+            range = None;
         } else if let Some((start, end)) = text.strip_prefix("range: bytes=").and_then(|text| text.split_once('-')) {
-            range = start.parse().unwrap_or(0)..end.parse().unwrap_or(0) + 1_u64;
+            range = Some(start.parse().unwrap_or(0)..end.parse().unwrap_or(0) + 1_u64);
         } else if text.is_empty() {
-            let length = range.end - range.start;
+            let (status, part) = match &range {
+                Some(range) => {
+                    let part = format!("Content-Range: bytes {}-{}/{size}\r\n", range.start, range.end - 1);
+                    ("206 Partial Content", part)
+                }
+                None => ("200 OK", String::new()),
+            };
+            let length = range.as_ref().map_or(size, |range| range.end - range.start);
             let head = format!(
-                "HTTP/1.1 206 Partial Content\r\nDate: Wed, 01 May 2024 10:00:00 GMT\r\nServer: memory\r\n\
+                "HTTP/1.1 {status}\r\nDate: Wed, 01 May 2024 10:00:00 GMT\r\nServer: memory\r\n\
                  Accept-Ranges: bytes\r\nETag: {ETAG}\r\nLast-Modified: Wed, 01 May 2024 10:00:00 GMT\r\n\
                  x-amz-request-id: 0123456789ABCDEF\r\nContent-Type: application/octet-stream\r\n\
-                 Content-Range: bytes {}-{}/{size}\r\nContent-Length: {length}\r\n\r\n",
-                range.start,
-                range.end - 1,
+                 {part}Content-Length: {length}\r\n\r\n",
             );
             let mut parts = [IoSlice::new(head.as_bytes()), IoSlice::new(&body[..length as usize])];
             let mut left = &mut parts[..];

@@ -1,65 +1,26 @@
-//! A small S3 and HTTP server on loopback that can be told to misbehave.
+//! A sound server on loopback behind a proxy that can be told to misbehave.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-mod answer;
-pub mod fault;
-mod wire;
-
 use std::{
-    collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, Once},
+    net::SocketAddr,
+    sync::{Arc, MutexGuard, Once},
 };
 
 use bytes::Bytes;
-use fault::Fault;
 use futures::TryStreamExt as _;
+use granary_faults::{BUCKET, Fault, Proxy, Request, State, Store};
 use granary_fetch::{
     ByteStream, Identity, Listed, S3Options, SecretKeys, Source, SourceConfig, SourceError, SourcePolicy,
 };
-use tokio::net::TcpListener;
-pub use wire::Request;
-
-/// One version of an object.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    pub bytes: Bytes,
-    pub etag: Option<String>,
-    pub version: String,
-    pub last_modified: Option<String>,
-}
-
-#[derive(Default)]
-pub struct State {
-    /// Versions of each key, the newest last.
-    pub objects: BTreeMap<String, Vec<Stored>>,
-    /// Faults of the next reads of objects, one each.
-    pub faults: VecDeque<Fault>,
-    /// Statuses of the next pages of listings.
-    pub list_faults: VecDeque<u16>,
-    /// Whether pages say that there is more, but not where.
-    pub loses_token: bool,
-    /// Connections that were accepted, but for those with TLS.
-    pub connections: usize,
-    /// What was asked.
-    pub requests: Vec<Request>,
-    /// If set, requests must be signed with this key id or carry this Authorization.
-    pub key_id: Option<String>,
-    /// Answers of paths before anything else: status and Location.
-    pub redirects: BTreeMap<String, (u16, String)>,
-    pub page: usize,
-    pub versioned: bool,
-}
 
 /// The server; it ends with the test's runtime.
 #[derive(Clone)]
 pub struct Server {
     pub address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    pub store: Store,
+    pub proxy: Proxy,
 }
-
-pub const BUCKET: &str = "bucket";
 
 impl Server {
     pub async fn start() -> Self {
@@ -68,34 +29,30 @@ impl Server {
 
     /// At an address of loopback.
     pub async fn start_at(address: [u8; 4]) -> Self {
-        let (server, listener) = Self::bind(address).await;
-        let state = server.state.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                state.lock().unwrap().connections += 1;
-                tokio::spawn(wire::serve(stream, state.clone()));
-            }
-        });
-        server
+        install_provider();
+        let store = Store::start().await.unwrap();
+        let proxy = Proxy::start_at((address, 0).into(), store.address()).await.unwrap();
+        Self { address: proxy.address(), store, proxy }
     }
 
-    /// The same behind TLS, with a certificate of its own authority, which is returned as PEM.
+    /// Behind TLS and without the proxy, with a certificate of its own authority, which is returned as PEM.
     pub async fn start_tls() -> (Self, String) {
-        let (server, listener) = Self::bind([127, 0, 0, 1]).await;
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         install_provider();
+        let (store, listener) = Store::bind().await.unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         let config = rustls::ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], made.signing_key.serialize_der().try_into().unwrap())
             .unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let state = server.state.clone();
+        let proxy = Proxy::start(store.address()).await.unwrap();
+        let server = Self { address: store.address(), store: store.clone(), proxy };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, state) = (acceptor.clone(), state.clone());
+                let (acceptor, store) = (acceptor.clone(), store.clone());
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        wire::serve(stream, state).await;
+                        store.serve(stream).await;
                     }
                 });
             }
@@ -103,36 +60,27 @@ impl Server {
         (server, made.cert.pem())
     }
 
-    async fn bind(address: [u8; 4]) -> (Self, TcpListener) {
-        install_provider();
-        let listener = TcpListener::bind((IpAddr::from(address), 0)).await.unwrap();
-        let state = State { page: 3, ..State::default() };
-        (Self { address: listener.local_addr().unwrap(), state: Arc::new(Mutex::new(state)) }, listener)
-    }
-
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.store.state()
     }
 
     /// Puts a new version of an object.
     pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
-        let mut state = self.state();
-        let versions = state.objects.entry(key.to_owned()).or_default();
-        let number = versions.len();
-        versions.push(Stored {
-            bytes: bytes.into(),
-            etag: Some(format!("\"{number}-{:x}\"", key.len())),
-            version: format!("v{number}"),
-            last_modified: Some(format!("Wed, 01 May 2024 10:00:{number:02} GMT")),
-        });
+        self.store.put(key, bytes);
     }
 
+    /// Faults of the next reads of objects, one each.
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.state().faults.extend(faults);
+        self.proxy.fail(faults);
+    }
+
+    /// Statuses of the next pages of listings.
+    pub fn fail_listings(&self, statuses: impl IntoIterator<Item = u16>) {
+        self.proxy.fail_listings(statuses.into_iter().map(Fault::Status));
     }
 
     pub fn requests(&self) -> Vec<Request> {
-        self.state().requests.clone()
+        self.proxy.asked().into_iter().map(|asked| asked.request).collect()
     }
 
     pub fn s3(&self, path: &str) -> SourceConfig {

@@ -2,13 +2,13 @@
 //! it takes can be told from that of what is measured.
 
 mod listing;
-mod proxy;
 mod server;
 mod written;
 
 use std::io::BufRead;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,11 @@ pub fn serve(arguments: &OriginArguments) -> Result<()> {
         let target = direct.local_addr()?;
         let app = server::router(Arc::new(server::Shared::new(&arguments.datasets)));
         tokio::spawn(async move { axum::serve(direct, app).await });
-        tokio::spawn(proxy::run(slow, target, slowness));
+        let slowness = granary_faults::Slowness {
+            latency: Duration::from_millis(slowness.latency_ms),
+            bytes_per_second: slowness.cap_mb * 1_000_000,
+        };
+        tokio::spawn(granary_faults::forward_slowly(slow, target, slowness));
         anyhow::Ok(ports)
     })?;
     println!("{}", serde_json::to_string(&ports)?);

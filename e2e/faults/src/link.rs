@@ -1,29 +1,35 @@
 //! A slow link on loopback: what comes in at one port goes out to another, later, and not faster than a cap.
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
 use bytes::BytesMut;
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::Slowness;
-
 /// What is read at a time: half a millisecond of the usual cap.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks under way on one connection; with less than latency times cap, the cap could not be reached by one connection.
 const UNDER_WAY: usize = 64;
 
+/// How a link is slow.
+#[derive(Clone, Copy, Debug)]
+pub struct Slowness {
+    /// What is added to a round trip.
+    pub latency: Duration,
+    /// Most bytes of all answers together.
+    pub bytes_per_second: u64,
+}
+
 /// Forwards every connection of `listener` to `target`.
-pub(super) async fn run(listener: TcpListener, target: SocketAddr, slowness: Slowness) -> Result<()> {
-    let way = Duration::from_millis(slowness.latency_ms) / 2;
-    let cap = Arc::new(Cap::new(slowness.cap_mb * 1_000_000));
+pub async fn forward_slowly(listener: TcpListener, target: SocketAddr, slowness: Slowness) -> io::Result<()> {
+    let way = slowness.latency / 2;
+    let cap = Arc::new(Cap::new(slowness.bytes_per_second));
     loop {
         let (client, _) = listener.accept().await?;
         let cap = cap.clone();
@@ -34,7 +40,7 @@ pub(super) async fn run(listener: TcpListener, target: SocketAddr, slowness: Slo
     }
 }
 
-async fn forward(client: TcpStream, target: SocketAddr, way: Duration, cap: Arc<Cap>) -> Result<()> {
+async fn forward(client: TcpStream, target: SocketAddr, way: Duration, cap: Arc<Cap>) -> io::Result<()> {
     // The handshake takes a round trip before the first byte of a request can leave.
     tokio::time::sleep(way * 2).await;
     let server = TcpStream::connect(target).await?;
@@ -47,13 +53,18 @@ async fn forward(client: TcpStream, target: SocketAddr, way: Duration, cap: Arc<
 }
 
 /// Carries bytes in one direction: each leaves `way` after it came, and when the cap lets it.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Duration, cap: Option<Arc<Cap>>) -> Result<()> {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    way: Duration,
+    cap: Option<Arc<Cap>>,
+) -> io::Result<()> {
     let (send, mut receive) = mpsc::channel::<(Instant, BytesMut)>(UNDER_WAY);
     let read = async move {
         loop {
             let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
             if from.read_buf(&mut chunk).await? == 0 || send.send((Instant::now() + way, chunk)).await.is_err() {
-                return anyhow::Ok(());
+                return io::Result::Ok(());
             }
         }
     };
@@ -66,7 +77,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Duration, c
             to.write_all(&chunk).await?;
         }
         to.shutdown().await?;
-        anyhow::Ok(())
+        io::Result::Ok(())
     };
     tokio::try_join!(read, write)?;
     Ok(())
@@ -86,7 +97,7 @@ impl Cap {
 
     /// When `bytes` that are there from `ready` on have passed.
     fn reserve(&self, bytes: usize, ready: Instant) -> Instant {
-        let mut free_from = self.free_from.lock();
+        let mut free_from = self.free_from.lock().unwrap_or_else(PoisonError::into_inner);
         let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         *free_from = ready.max(*free_from) + takes;
         *free_from
@@ -108,7 +119,8 @@ mod tests {
         });
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = proxy.local_addr().unwrap();
-        tokio::spawn(run(proxy, target, Slowness { latency_ms: 20, cap_mb: 1000 }));
+        let slowness = Slowness { latency: Duration::from_millis(20), bytes_per_second: 1_000_000_000 };
+        tokio::spawn(forward_slowly(proxy, target, slowness));
         let begun = Instant::now();
         let mut client = TcpStream::connect(address).await.unwrap();
         let sent: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
