@@ -154,6 +154,11 @@ impl ReadError {
         }
     }
 
+    /// True if bytes came that are not the object's: nothing of the answer may be used, and another one may be right.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::Origin { kind: OriginErrorKind::Wrong, .. })
+    }
+
     /// True if the object is not what was pinned any more.
     pub fn is_changed(&self) -> bool {
         matches!(self, Self::Origin { kind: OriginErrorKind::Changed, .. })

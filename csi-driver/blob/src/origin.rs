@@ -33,6 +33,8 @@ pub enum OriginErrorKind {
     Changed,
     /// The source cannot be read now.
     Unavailable,
+    /// Bytes came that are not the object's: nothing of the answer may be used, and another one may be right.
+    Wrong,
 }
 
 /// Why a source gave no bytes.
