@@ -10,7 +10,7 @@ use granary_e2e::images::GranaryImage;
 use granary_e2e::paths::Paths;
 use granary_e2e::s3::{READER, S3};
 use granary_e2e::suite::{self, Part};
-use granary_e2e::{bench, demo, progress, tools};
+use granary_e2e::{bench, demo, fuzz, progress, tools};
 
 /// A real Kubernetes on this machine, and what Granary's end-to-end tests need besides.
 #[derive(Parser)]
@@ -41,6 +41,8 @@ enum Command {
     /// The benchmark's server, as a process of its own.
     #[command(hide = true)]
     BenchOrigin(bench::OriginArguments),
+    /// Feed hostile input to whatever reads what others write.
+    Fuzz(fuzz::Options),
     /// Run the tests.
     Test {
         /// Only these parts.
@@ -85,6 +87,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { action: Some(DemoAction::Down) } => demo::down(&paths),
         Command::Bench(options) => bench::run(&paths, &options),
         Command::BenchOrigin(arguments) => bench::serve_origin(&arguments),
+        Command::Fuzz(options) => fuzz::run(&paths, &options),
         Command::Test { parts } => suite::run(&paths, &parts),
         Command::Image => {
             let cluster = Cluster::running(&paths)?;

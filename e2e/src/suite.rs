@@ -10,13 +10,17 @@ use crate::cluster::Cluster;
 use crate::paths::{Paths, checkout};
 use crate::s3::S3;
 use crate::tools::apt;
-use crate::{images, install, progress};
+use crate::{fuzz, images, install, progress, supply};
 
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     /// What needs neither root nor a cluster: `cargo test --workspace`, and the formatting.
     Unit,
+    /// Licences, origins and known vulnerabilities of the dependencies. Only when it is named.
+    Supply,
+    /// Hostile input for every reader of what others write, for some seconds each. Only when it is named.
+    Fuzz,
     /// Real mounts, loop devices and small filesystems on this machine.
     Root,
     /// The real cluster.
@@ -32,6 +36,8 @@ pub fn run(paths: &Paths, parts: &[Part]) -> Result<()> {
         println!("\n== {part:?} tests");
         match part {
             Part::Unit => unit()?,
+            Part::Supply => supply::run(paths)?,
+            Part::Fuzz => fuzz::run(paths, &fuzz::Options::default())?,
             Part::Root => root()?,
             Part::Cluster => cluster(paths)?,
         }

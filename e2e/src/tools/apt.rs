@@ -23,6 +23,9 @@ pub const CLUSTER: &[&str] = &[
 /// What the tests of the data plane need: tools that check EROFS images.
 pub const TESTS: &[&str] = &["erofs-utils"];
 
+/// What the fuzzer's engine, which is C++, is built with.
+pub const FUZZ: &[&str] = &["g++"];
+
 /// What the benchmarks compare with.
 pub const BENCH: &[&str] = &["fuse3", "s3fs"];
 

