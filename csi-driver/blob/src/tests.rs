@@ -1,8 +1,8 @@
 //! Tests that need what the crate hides: a filesystem's free space, and the bound of the buffers.
 
+mod full;
 #[path = "../tests/support/mod.rs"]
 pub(crate) mod support;
-mod full;
 
 use std::path::Path;
 use std::sync::Arc;
