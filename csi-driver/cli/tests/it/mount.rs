@@ -56,7 +56,7 @@ impl Place {
         let mut mounted = Mounted { child, stderr };
         let (mut seen, mut line) = (Vec::new(), String::new());
         while mounted.stderr.read_line(&mut line).unwrap() > 0 {
-            if line.starts_with("mounted 2 files") {
+            if line.starts_with("mounted ") {
                 return mounted;
             }
             seen.push(std::mem::take(&mut line));
