@@ -117,4 +117,6 @@ pub mod reasons {
     pub const KERNEL_UNSUPPORTED: &str = "KernelUnsupported";
     /// NodeCache not Ready: a cache directory cannot be used.
     pub const CACHE_UNAVAILABLE: &str = "CacheUnavailable";
+    /// Event of a Node: its process ended, and nobody held what its readers waited for.
+    pub const READS_INTERRUPTED: &str = "ReadsInterrupted";
 }

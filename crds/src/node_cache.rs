@@ -36,7 +36,7 @@ pub struct NodeCacheStatus {
     /// When this was written: on change, at most every 15 s, at least every 5 min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report_time: Option<Time>,
-    /// Best layout that this kernel has.
+    /// Best layout that this kernel has, or the one that was chosen for the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional::<Layout>")]
     pub layout: Option<Layout>,
@@ -135,13 +135,14 @@ pub struct VersionReport {
     #[schemars(range(min = 0))]
     pub missing_bytes: Option<i64>,
     /// How it is mounted now. EROFSFile: on the cache's files, since it was complete when it was mounted; EROFSLoopNative: by loop
-    /// devices on the cache's files, since all of it is cached; EROFSLoopFUSE: by a FUSE file that fetches what is missing.
+    /// devices on the cache's files, since all of it is cached; EROFSLoopFUSE: by a FUSE file that fetches what is missing; FUSE: as a
+    /// filesystem of the node process, since the kernel cannot or since that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional::<MountLayout>")]
     pub layout: Option<MountLayout>,
 }
 
-/// How a version is mounted at this moment. Only the last needs the node process for reading.
+/// How a version is mounted at this moment. Only the last two need the node process for reading.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountLayout {
     /// EROFS on the image and the cache's file themselves.
@@ -150,6 +151,8 @@ pub enum MountLayout {
     EROFSLoopNative,
     /// EROFS on loop devices, the blob's over a FUSE file.
     EROFSLoopFUSE,
+    /// A FUSE filesystem.
+    FUSE,
     /// A value that this release does not know. Never written.
     #[serde(other)]
     #[schemars(skip)]
@@ -158,10 +161,11 @@ pub enum MountLayout {
 
 impl MountLayout {
     /// Those that are written, each with its name.
-    pub const NAMES: [(Self, &str); 3] = [
+    pub const NAMES: [(Self, &str); 4] = [
         (Self::EROFSFile, "EROFSFile"),
         (Self::EROFSLoopNative, "EROFSLoopNative"),
         (Self::EROFSLoopFUSE, "EROFSLoopFUSE"),
+        (Self::FUSE, "FUSE"),
     ];
 }
 

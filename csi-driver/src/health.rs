@@ -66,3 +66,39 @@ pub async fn tell_of_kernel(cluster: &dyn Cluster, mounter: &dyn Mounter) {
         tracing::warn!("{error}");
     }
 }
+
+/// Says in an event that readers of these versions may have got errors, if there are any.
+pub async fn tell_of_interruption(cluster: &dyn Cluster, versions: &[String]) {
+    let Some(note) = interruption(versions) else { return };
+    tracing::warn!("{note}");
+    if let Err(error) = cluster.warn(reasons::READS_INTERRUPTED, &note).await {
+        tracing::warn!("{error}");
+    }
+}
+
+fn interruption(versions: &[String]) -> Option<String> {
+    /// The text of an event has room for a few.
+    const NAMED: usize = 5;
+    let count = versions.len();
+    let named = versions.get(..count.min(NAMED)).filter(|named| !named.is_empty())?.join(", ");
+    let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+    Some(format!(
+        "the node process was away and no keeper held its place: until now, reads of {named}{more} may have failed with \
+         Input/output error; see that a granary-keeper pod runs on this node"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_names_a_few_versions() {
+        assert_eq!(interruption(&[]), None);
+        let names = |count: usize| (0..count).map(|nth| format!("v{nth}")).collect::<Vec<_>>();
+        let few = interruption(&names(2)).unwrap();
+        assert!(few.contains("reads of v0, v1 may have failed"), "{few}");
+        let many = interruption(&names(9)).unwrap();
+        assert!(many.contains("v3, v4 and 4 more may"), "{many}");
+    }
+}

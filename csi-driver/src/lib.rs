@@ -11,6 +11,7 @@ pub mod guard;
 pub mod health;
 pub mod http;
 pub mod index_job;
+pub mod keeper;
 pub mod manifest;
 pub mod metrics;
 pub mod mounter;

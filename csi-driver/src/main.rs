@@ -1,4 +1,4 @@
-//! `granary-csi`: one binary for nodes and for index Jobs.
+//! `granary-csi`: one binary for nodes, their keepers, and index Jobs.
 
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
@@ -27,11 +27,16 @@ fn run(options: Options) -> anyhow::Result<()> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("a TLS provider is installed already");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match options.command {
-        Command::Node(node) => runtime.block_on(granary_csi_driver::run::node(node)),
-        Command::Index(index) => runtime.block_on(granary_csi_driver::index_job::run(&index)),
+        // Without threads, which it does not need.
+        Command::Keeper(keeper) => granary_csi_driver::keeper::run(&keeper),
+        Command::Node(node) => block_on(granary_csi_driver::run::node(node)),
+        Command::Index(index) => block_on(granary_csi_driver::index_job::run(&index)),
     }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 fn log(options: &Options) -> anyhow::Result<()> {

@@ -97,7 +97,7 @@ impl fmt::Debug for CacheCollector {
 impl Collector for CacheCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let report = self.0.report();
-        let traffic = report.traffic;
+        let (traffic, scrub) = (report.traffic, report.scrub);
         for (name, help, unit, value) in [
             ("cache_hits", "Parts that a read found in the cache", None, traffic.hits),
             ("cache_misses", "Parts that a read had to wait for", None, traffic.misses),
@@ -108,6 +108,10 @@ impl Collector for CacheCollector {
             ("prefetch_used", "Of what was prefetched, read then", Some(Unit::Bytes), traffic.prefetch_used_bytes),
             ("uncached", "Served without the cache, which had no room", Some(Unit::Bytes), traffic.uncached_bytes),
             ("cache_failed_writes", "Writes that the cache's filesystem refused", None, traffic.failed_writes),
+            ("scrub_checked", "Compared with checksums in the background", Some(Unit::Bytes), scrub.checked_bytes),
+            ("scrub_passes", "Times that all of a cache was checked", None, scrub.passes),
+            ("scrub_damaged_parts", "Cached parts that were damaged on the disk", None, scrub.damaged_parts),
+            ("scrub_repaired_parts", "Of the damaged parts, repaired in place", None, scrub.repaired_parts),
         ] {
             let counter = ConstCounter::new(value);
             let metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;

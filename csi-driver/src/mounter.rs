@@ -58,6 +58,8 @@ pub struct MountReport {
     pub datasets: Vec<DatasetReport>,
     /// Sums over all datasets since the process started.
     pub traffic: Traffic,
+    /// Sums over all caches since the process started.
+    pub scrub: Scrub,
 }
 
 /// What was read, since the process started.
@@ -81,6 +83,19 @@ pub struct Traffic {
     pub uncached_bytes: u64,
     /// Writes that the cache's filesystem refused.
     pub failed_writes: u64,
+}
+
+/// What the caches were checked for, since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrub {
+    /// Compared with their checksums in the background, in bytes.
+    pub checked_bytes: u64,
+    /// Times that all of a cache was checked.
+    pub passes: u64,
+    /// Parts that were damaged.
+    pub damaged_parts: u64,
+    /// Of those, parts that were written anew in place.
+    pub repaired_parts: u64,
 }
 
 /// Why something could not be mounted.

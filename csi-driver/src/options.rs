@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use granary_serve::LayoutChoice;
 
 use crate::store::{Authority, StoreAddress};
 
@@ -36,6 +37,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Serve the pods of this node: needs root, and runs until it is told to end. Mounts stay.
     Node(NodeOptions),
+    /// Hold what a node process leaves to its successor. Runs until it is killed, and should not be.
+    Keeper(KeeperOptions),
     /// Index the Dataset that the operator has assigned to this Job, once.
     Index(IndexOptions),
 }
@@ -52,6 +55,10 @@ pub struct NodeOptions {
     /// Private mounts, images and what is published; below the kubelet's directory. Default: plugins/csi.granary.dev/state there.
     #[arg(long)]
     pub state_dir: Option<PathBuf>,
+    /// Where the keeper listens. Default: plugins/csi.granary.dev/keeper/keeper.sock below the kubelet's directory. Without a keeper
+    /// reads can fail while the node process is away.
+    #[arg(long)]
+    pub keeper_socket: Option<PathBuf>,
     /// Directory of the caches of all classes, at the same path as on the host.
     #[arg(long, default_value = "/var/lib/granary/cache")]
     pub cache_root: PathBuf,
@@ -62,12 +69,26 @@ pub struct NodeOptions {
     /// all. Somebody whose grant is taken back meanwhile can start pods for so long, on nodes that do not hear of it.
     #[arg(long, default_value_t = 600)]
     pub access_max_age_seconds: u64,
+    /// How versions are mounted: EROFSFile, EROFSLoop or FUSE, or not at all; Auto: by the first of them that the kernel can.
+    #[arg(long, default_value = "Auto")]
+    pub layout: LayoutChoice,
+    /// How much of each cache is read in the background and compared with its checksums, in MiB a second; 0: nothing.
+    #[arg(long, default_value_t = granary_blob::SCRUB_RATE >> 20)]
+    pub scrub_mib_per_second: u64,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "0.0.0.0:9808")]
     pub listen: SocketAddr,
     /// The operator's image store.
     #[command(flatten)]
     pub store: StoreOptions,
+}
+
+/// Options of a keeper.
+#[derive(Args, Debug)]
+pub struct KeeperOptions {
+    /// Where it listens: a path in a directory that is root's.
+    #[arg(long, default_value = "/var/lib/kubelet/plugins/csi.granary.dev/keeper/keeper.sock")]
+    pub socket: PathBuf,
 }
 
 /// Options of an index Job.
@@ -153,6 +174,7 @@ mod tests {
             "--node-name=node1",
             "--kubelet-dir=/var/lib/kubelet",
             "--state-dir=/var/lib/kubelet/plugins/csi.granary.dev/state",
+            "--keeper-socket=/var/lib/kubelet/plugins/csi.granary.dev/keeper/keeper.sock",
             "--cache-root=/var/lib/granary/cache",
             "--store-url=https://granary-operator.granary.svc:8443",
             "--store-ca=/etc/granary/ca/ca.crt",
@@ -160,12 +182,16 @@ mod tests {
             "--file-root=/data",
             "--file-root=/more",
             "--access-max-age-seconds=60",
+            "--layout=FUSE",
+            "--scrub-mib-per-second=16",
             "--listen=0.0.0.0:9808",
             "--log-level=info",
             "--log-format=json",
         ])
         .unwrap();
         let Command::Node(node) = options.command else { panic!("not a node") };
+        assert_eq!(node.layout, LayoutChoice::FUSE);
         assert_eq!((node.file_roots.len(), node.access_max_age_seconds), (2, 60));
+        assert_eq!(node.scrub_mib_per_second, 16);
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{Cluster, KubernetesCluster, Remembering};
-use crate::health::tell_of_kernel;
+use crate::health::{tell_of_interruption, tell_of_kernel};
 use crate::mounter::Mounter;
 use crate::node::{Parts, serve};
 use crate::options::NodeOptions;
@@ -38,6 +38,7 @@ pub async fn node(options: NodeOptions) -> anyhow::Result<()> {
 
     classes::configure(cluster.as_ref(), mounter.as_ref(), &parts.caches).await;
     tell_of_kernel(cluster.as_ref(), mounter.as_ref()).await;
+    tell_of_interruption(cluster.as_ref(), &server.interrupted()).await;
     let health = parts.health();
     let grpc = serve(&parts, &options.kubelet_dir)?;
     let listener =
@@ -64,5 +65,9 @@ async fn start(options: &NodeOptions) -> anyhow::Result<Arc<Server>> {
     let state_dir = options.state_dir.clone().unwrap_or_else(|| plugin.join("state"));
     let parent = state_dir.parent().unwrap_or(&state_dir);
     std::fs::create_dir_all(parent).with_context(|| format!("cannot create '{}'", parent.display()))?;
-    Ok(Server::start(ServerConfig { state_dir, pools: BTreeMap::new() }).await?)
+    let keeper = Some(options.keeper_socket.clone().unwrap_or_else(|| plugin.join("keeper").join("keeper.sock")));
+    let config = ServerConfig { state_dir, pools: BTreeMap::new(), layout: options.layout, keeper };
+    let server = Server::start(config).await?;
+    server.set_scrub_rate(options.scrub_mib_per_second << 20);
+    Ok(server)
 }

@@ -13,7 +13,7 @@ use granary_serve::{ArtifactStore, ServeError, Server};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::manifest::{self, ManifestError};
-use crate::mounter::{Content, MountError, MountReport, Mounter, Secret, Traffic};
+use crate::mounter::{Content, MountError, MountReport, Mounter, Scrub, Secret, Traffic};
 
 /// Mounts by a [`Server`].
 pub struct ServerMounter {
@@ -41,6 +41,7 @@ impl Mounter for ServerMounter {
         match self.server.layout() {
             granary_serve::Layout::EROFSFile => Ok(Layout::EROFSFile),
             granary_serve::Layout::EROFSLoop => Ok(Layout::EROFSLoop),
+            granary_serve::Layout::FUSE => Ok(Layout::FUSE),
             granary_serve::Layout::Unsupported(why) => Err(why),
         }
     }
@@ -111,6 +112,12 @@ fn report(report: granary_serve::Report) -> MountReport {
             uncached_bytes: traffic.uncached_bytes,
             failed_writes: traffic.failed_writes,
         },
+        scrub: Scrub {
+            checked_bytes: report.scrub.checked_bytes,
+            passes: report.scrub.passes,
+            damaged_parts: report.scrub.damaged_parts,
+            repaired_parts: report.scrub.repaired_parts,
+        },
     }
 }
 
@@ -141,6 +148,7 @@ fn layout(layout: granary_serve::MountLayout) -> MountLayout {
         granary_serve::MountLayout::EROFSFile => MountLayout::EROFSFile,
         granary_serve::MountLayout::EROFSLoopNative => MountLayout::EROFSLoopNative,
         granary_serve::MountLayout::EROFSLoopFUSE => MountLayout::EROFSLoopFUSE,
+        granary_serve::MountLayout::FUSE => MountLayout::FUSE,
     }
 }
 

@@ -141,6 +141,25 @@ fn the_operator_is_confined_and_the_node_can_mount() {
 
 #[test]
 #[ignore = "needs helm"]
+fn the_keeper_has_no_rights_and_no_reason_to_be_replaced() {
+    let objects = template(&["kubeletDir=/data/kubelet"]).unwrap();
+    let keeper = find(&objects, "DaemonSet", "granary-keeper");
+    assert_eq!(keeper["spec"]["updateStrategy"]["type"], "OnDelete");
+    assert_eq!(keeper["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
+    let security = &container(keeper)["securityContext"];
+    assert_eq!(security["privileged"], false);
+    assert!(has(&security["capabilities"]["drop"], "ALL"));
+    // Both name one socket, which is on the host.
+    let socket = "/data/kubelet/plugins/csi.granary.dev/keeper/keeper.sock";
+    assert!(has(&container(keeper)["args"], &format!("--socket={socket}")));
+    let node = find(&objects, "DaemonSet", "granary-node");
+    assert!(has(&container(node)["args"], &format!("--keeper-socket={socket}")));
+    let path = &volume(keeper, "socket")["hostPath"]["path"];
+    assert!(socket.starts_with(path.as_str().unwrap()) && container(keeper)["volumeMounts"][0]["mountPath"] == *path);
+}
+
+#[test]
+#[ignore = "needs helm"]
 fn the_driver_object_says_what_the_driver_relies_on() {
     let objects = template(&[]).unwrap();
     let spec = &find(&objects, "CSIDriver", granary_crds::names::CSI_DRIVER)["spec"];
@@ -232,6 +251,7 @@ fn a_value_that_does_nothing_or_makes_no_sense_is_refused() {
         ("imageStore.size=big", "/imageStore/size"),
         ("kubeletDir=relative", "/kubeletDir"),
         ("log.level=loud", "/log/level"),
+        ("node.layout=EROFS", "/node/layout"),
         ("fileSources.roots={data}", "/fileSources/roots"),
         ("defaultClass.cache.minFreePercent=99", "minFreePercent"),
     ] {

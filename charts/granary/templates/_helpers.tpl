@@ -19,6 +19,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if .Values.image.digest }}{{ printf "%s@%s" $repository .Values.image.digest }}{{ else }}{{ printf "%s:%s" $repository $tag }}{{ end -}}
 {{- end }}
 
+{{- /* Where the keeper's socket is, on the host and in both pods. */ -}}
+{{- define "granary.keeperDir" -}}
+{{ .Values.kubeletDir }}/plugins/csi.granary.dev/keeper
+{{- end }}
+
 {{- define "granary.storeUrl" -}}
 https://granary-operator.{{ .Release.Namespace }}.svc:8443
 {{- end }}

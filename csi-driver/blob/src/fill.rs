@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use granary_image::Part;
 
@@ -13,10 +14,18 @@ use crate::flight::{Flight, Hold, Landed};
 use crate::gate::{Place, Turn};
 use crate::presence::Presence;
 use crate::sink::Sink;
+use crate::store::{Look, Seen};
 
 /// Largest request made to an origin, in bytes. Parts are readable one by one as they arrive, so a large request costs no
 /// waiting; but one stream is one connection, and several are faster.
 pub(crate) const RUN_BYTES: u64 = 8 << 20;
+
+/// How long a request that failed, and that nobody waited for, keeps its place.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How often it is tried to drop wrong bytes that are in use, in that time.
+const TAKE_BACK_TRIES: u32 = 50;
+/// The reason by which wrong bytes that may have been read are counted.
+const WRONG_BYTES: &str = "WrongBytes";
 
 /// Adjacent parts of one object that are filled one after the other by one task. Flights that have not landed when it is
 /// dropped fail.
@@ -109,13 +118,14 @@ async fn verify(mut run: Run) {
         let part = *part;
         let store = blob.store.clone();
         // What an earlier process left may have to come from the disk.
-        let sound = tokio::task::spawn_blocking(move || store.check(&part)).await.unwrap_or(false);
-        if sound && blob.store.state(&part).pin(blob.pool.tick()) {
+        let look = move || store.look_at(part.number, Look::Cached);
+        let seen = tokio::task::spawn_blocking(look).await.unwrap_or(Seen::Gone);
+        if seen == Seen::Sound && blob.store.state(&part).pin(blob.pool.tick()) {
             run.land(Ok(Landed::Stored { _hold: Hold::new(blob.store.clone(), &part) }));
             continue;
         }
-        if !sound && blob.pool.drop_part(&blob.store, &part).await {
-            tracing::warn!(blob = blob.store.id, part = part.number, "a cached part is damaged: fetching it again");
+        if seen == Seen::Damaged {
+            blob.pool.drop_damaged(&blob.store, part.number).await;
         }
         absent.extend(run.parts.pop_front());
     }
@@ -125,32 +135,86 @@ async fn verify(mut run: Run) {
 }
 
 async fn fetch_now(run: Run) {
-    let place = run.blob.gate.enter(Turn::Demand).await;
-    fetch(run, place).await;
+    let mut place = run.blob.gate.enter(Turn::Demand).await;
+    // Those who wait are told.
+    let _ = fetch_run(run, &mut place).await;
 }
 
-/// Fetches a run by one request; false if it failed, of which those who wait for it are told.
-pub(crate) async fn fetch(mut run: Run, mut place: Place) -> bool {
-    let result = try_fetch(&mut run, &mut place).await;
-    if let Err(error) = &result {
-        run.fail(error);
+/// Fetches a run that nobody waits for by one request; false if it failed. Its place stays taken for a while then: a source that
+/// is down fails at once, and all that is to be fetched would be tried as fast.
+pub(crate) async fn fetch(run: Run, mut place: Place) -> bool {
+    let result = fetch_run(run, &mut place).await;
+    if matches!(&result, Err(error) if !error.is_changed()) {
+        tokio::time::sleep(AFTER_FAILURE).await;
     }
     result.is_ok()
 }
 
+/// Fetches a run by one request, or by two if the first answer was wrong. Those who wait for it are told if that failed.
+async fn fetch_run(mut run: Run, place: &mut Place) -> Result<(), ReadError> {
+    let mut result = try_fetch(&mut run, place).await;
+    if matches!(&result, Err(error) if error.is_wrong()) {
+        result = try_fetch(&mut run, place).await;
+    }
+    if let Err(error) = &result {
+        run.fail(error);
+    }
+    result
+}
+
 async fn try_fetch(run: &mut Run, place: &mut Place) -> Result<(), ReadError> {
     let blob = run.blob.clone();
+    let mut landed = Vec::new();
+    let result = fetch_parts(&blob, run, place, &mut landed).await;
+    if matches!(&result, Err(error) if error.is_wrong()) {
+        for number in landed {
+            take_back(&blob, number).await;
+        }
+    }
+    result
+}
+
+/// Drops a part of an answer that turned out to be wrong when its readers could have it already.
+async fn take_back(blob: &Arc<Blob>, number: u64) {
+    // Readers hold it for a moment.
+    for _ in 0..TAKE_BACK_TRIES {
+        let state = blob.store.parts.get(number);
+        if blob.pool.drop_part(&blob.store, number).await || state.presence() == Presence::Absent {
+            blob.counters.failed(WRONG_BYTES);
+            tracing::error!(
+                blob = blob.store.id,
+                part = number,
+                "bytes that may have been read were wrong: they are dropped"
+            );
+            return;
+        }
+        tokio::time::sleep(AFTER_FAILURE / TAKE_BACK_TRIES).await;
+    }
+    tracing::error!(blob = blob.store.id, part = number, "a part has wrong bytes, and cannot be dropped: it is in use");
+}
+
+async fn fetch_parts(
+    blob: &Arc<Blob>,
+    run: &mut Run,
+    place: &mut Place,
+    landed_parts: &mut Vec<u64>,
+) -> Result<(), ReadError> {
     let (Some((first, _)), Some((last, _))) = (run.parts.front(), run.parts.back()) else { return Ok(()) };
     let range = first.object_offset..last.object_offset + u64::from(last.len);
     let bytes = range.end - range.start;
-    let mut body = Body::open(&blob, first, range).await?;
+    let mut body = Body::open(blob, first, range).await?;
     while let Some((part, _)) = run.parts.front() {
-        let mut sink = Sink::open(&blob, *part).await;
         let mut missing = part.len as usize;
-        while missing > 0 {
-            let chunk = body.next(missing).await?;
+        // Before there is something to put into it, a sink would only keep room from others.
+        let mut chunk = body.next(missing).await?;
+        let mut sink = Sink::open(blob, *part).await;
+        loop {
             sink.write(&chunk).await?;
             missing -= chunk.len();
+            if missing == 0 {
+                break;
+            }
+            chunk = body.next(missing).await?;
         }
         if run.parts.len() == 1 {
             body.end().await?;
@@ -162,6 +226,7 @@ async fn try_fetch(run: &mut Run, place: &mut Place) -> Result<(), ReadError> {
         if matches!(landed, Landed::Buffered(_)) {
             blob.counters.uncached_bytes.fetch_add(u64::from(part.len), Relaxed);
         }
+        landed_parts.push(part.number);
         run.land(Ok(landed));
     }
     place.received(bytes);

@@ -8,13 +8,13 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use granary_image::{BLOCK_BYTES, Part, PartRanges};
+use granary_image::{BLOCK_BYTES, PartRanges};
 use tokio::sync::watch;
 
 use crate::blob::Blob;
 use crate::maintain::{blocking, flush_store};
 use crate::presence::PartState;
-use crate::store::Store;
+use crate::store::{Look, Seen, Store};
 
 /// Parts that are checked in one go.
 const VERIFY_BATCH: usize = 32;
@@ -127,7 +127,7 @@ impl Store {
     /// Asks the system to forget a range of the data file; what is not yet on the disk stays.
     pub(crate) fn drop_pages(&self, offset: u64, len: u64) {
         // Advice: nothing is wrong if it is not taken.
-        let _ = rustix::fs::fadvise(&self.data, offset, NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&*self.data, offset, NonZeroU64::new(len), rustix::fs::Advice::DontNeed);
     }
 }
 
@@ -181,11 +181,10 @@ impl Blob {
             if batch.is_empty() {
                 return sound;
             }
-            let Some(damaged) = blocking(move || store.damaged(&batch)).await else { return false };
+            let Some(damaged) = blocking(move || store.damaged(batch)).await else { return false };
             for part in damaged {
-                tracing::warn!(blob = self.store.id, part = part.number, "a cached part is damaged: dropping it");
                 sound = false;
-                self.pool.drop_part(&self.store, &part).await;
+                self.pool.drop_damaged(&self.store, part).await;
             }
         }
     }
@@ -193,15 +192,9 @@ impl Blob {
 
 impl Store {
     /// Checks parts and gives those that are not sound.
-    fn damaged(&self, numbers: &[u64]) -> Vec<Part> {
-        let table = self.table();
-        let Some(table) = table.as_ref() else { return Vec::new() };
-        let check = |&number: &u64| {
-            let part = table.part(number);
-            let sound = self.check(&part);
-            self.drop_pages(part.blob_offset, u64::from(part.len));
-            (!sound).then_some(part)
-        };
-        numbers.iter().filter_map(check).collect()
+    fn damaged(&self, mut numbers: Vec<u64>) -> Vec<u64> {
+        // What comes next reads natively, so it is the disk that counts.
+        numbers.retain(|&number| self.look_at(number, Look::Disk) == Seen::Damaged);
+        numbers
     }
 }

@@ -1,38 +1,38 @@
 //! The pool's directory: made, checked and locked. Only what a cache made is ever removed.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+mod clean;
+mod format;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 
+use self::format::Found;
+use crate::disk::{self, CacheFile};
 use crate::error::PoolError;
 
-const FORMAT_NAME: &str = "granary-cache";
-const FORMAT: u32 = 1;
 /// The sparse file of a blob.
 pub(crate) const DATA_FILE: &str = "data";
 /// What a blob's directory holds, and nothing else.
 pub(crate) const BLOB_FILES: [&str; 4] = [DATA_FILE, "parts", "meta.json", "meta.json.new"];
-/// There as long as no process has opened the pool since one left it in order.
-const CLEAN_FILE: &str = "clean";
-/// Made by `mkfs` at the root of a new filesystem.
-const LOST_AND_FOUND: &str = "lost+found";
 
 /// A pool's directory. The lock lasts as long as this.
 pub(crate) struct Layout {
     pub(crate) dir: PathBuf,
-    /// The last process that had it made everything durable and left in order: what the maps say needs no check.
-    pub(crate) was_clean: bool,
-    _lock: File,
+    /// Blobs that the last process left in order, with everything durable and checked: what their maps say needs no check.
+    trusted: BTreeSet<String>,
+    _lock: CacheFile,
 }
 
 impl Layout {
     /// Opens the directory, making it and its structure where they are missing.
     pub(crate) fn open(dir: &Path) -> Result<Self, PoolError> {
         let fail = |action, path: &Path, e| PoolError::io(action, dir, path, e);
-        match make_dir(dir) {
+        match make_pool_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(PoolError::Missing(dir.to_path_buf())),
             Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
                 return Err(PoolError::NotADirectory(dir.to_path_buf()));
@@ -42,48 +42,47 @@ impl Layout {
         if !dir.is_dir() {
             return Err(PoolError::NotADirectory(dir.to_path_buf()));
         }
-        let format = dir.join("format");
-        let blobs = dir.join("blobs");
-        let version = read_format(dir, &format)?;
-        if version.is_none() && !is_empty(dir).map_err(|e| fail("list", dir, e))? {
-            return Err(PoolError::NotACache(dir.to_path_buf()));
-        }
+        let format = dir.join(format::FILE);
+        let blobs = dir.join(format::BLOBS);
+        // Refused before anything is changed.
+        format::read(dir, &format)?;
         private(dir)?;
-        let lock = open_private(&format).map_err(|e| fail("open", &format, e))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        let lock = CacheFile::open(&format).map_err(|e| fail("open", &format, e))?;
+        match rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(PoolError::InUse(dir.to_path_buf())),
             other => other.map_err(|e| fail("lock", &format, e.into()))?,
         }
-        if let Some(found) = version.filter(|&found| found != FORMAT) {
-            tracing::warn!(dir = %dir.display(), found, known = FORMAT, "the cache is of another format: discarding what it holds");
-            discard_blobs(&blobs).map_err(|e| fail("discard", &blobs, e))?;
-        }
-        if version != Some(FORMAT) {
-            write_format(&lock).map_err(|e| fail("write", &format, e))?;
-        }
-        make_dir(&blobs).map_err(|e| fail("create", &blobs, e))?;
-        private(&blobs)?;
-        check_holes(dir, &format)?;
-        let clean = dir.join(CLEAN_FILE);
-        let was_clean = match fs::remove_file(&clean) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-            removed => {
-                // Before anything changes: a crash from now on must not find it.
-                removed.and_then(|()| sync_dir(dir)).map_err(|e| fail("remove", &clean, e))?;
-                true
+        // Again: another process may have made it meanwhile.
+        let found = format::read(dir, &format)?;
+        if found != Found::Ours {
+            if found != Found::Nothing {
+                tracing::warn!(dir = %dir.display(), %found, "the cache is of no use: discarding what it holds");
             }
-        };
-        Ok(Self { dir: dir.to_path_buf(), was_clean, _lock: lock })
+            discard_blobs(&blobs).map_err(|e| fail("discard", &blobs, e))?;
+            format::write(dir, &lock).map_err(|e| fail("write", &format, e))?;
+        }
+        let made = disk::make_dir(&blobs).and_then(|_| disk::sync_dir(dir));
+        made.map_err(|e| fail("create", &blobs, e))?;
+        private(&blobs)?;
+        // One that a killed process made may not be on the disk.
+        disk::sync_dir(&blobs).map_err(|e| fail("sync", &blobs, e))?;
+        check_holes(dir, &format)?;
+        let trusted = clean::take(dir).map_err(|e| fail("remove the mark of an orderly end from", dir, e))?;
+        Ok(Self { dir: dir.to_path_buf(), trusted, _lock: lock })
     }
 
-    /// Says durably that everything is in order.
-    pub(crate) fn mark_clean(&self) -> io::Result<()> {
-        open_private(&self.dir.join(CLEAN_FILE))?.sync_all()?;
-        sync_dir(&self.dir)
+    /// Whether what the map of a blob says needs no check.
+    pub(crate) fn trusts(&self, blob_id: &str) -> bool {
+        self.trusted.contains(blob_id)
+    }
+
+    /// Says durably that everything of these blobs is in order, and checked.
+    pub(crate) fn mark_clean(&self, blob_ids: &BTreeSet<String>) -> io::Result<()> {
+        clean::write(&self.dir, blob_ids)
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {
-        self.dir.join("blobs")
+        self.dir.join(format::BLOBS)
     }
 
     /// The blobs that have a directory. What is no blob's directory is left alone.
@@ -98,37 +97,31 @@ impl Layout {
             return Err(PoolError::BadBlobId(id.to_owned()));
         }
         let dir = self.blobs().join(id);
-        make_dir(&dir).map_err(|e| PoolError::io("create", &self.dir, &dir, e))?;
+        let made = disk::make_dir(&dir).and_then(|is_new| if is_new { disk::sync_dir(&self.blobs()) } else { Ok(()) });
+        made.map_err(|e| PoolError::io("create", &self.dir, &dir, e))?;
         private(&dir)?;
         Ok(dir)
     }
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Opens a file of ours for reading and writing, made private where it is missing; a link in its place is an error.
-pub(crate) fn open_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(path)
+/// Makes the pool's directory. Durably: a name that is lost takes with it whatever was made durable below.
+fn make_pool_dir(dir: &Path) -> io::Result<()> {
+    disk::make_dir(dir)?;
+    match dir.parent() {
+        Some(parent) if parent != Path::new("") => disk::sync_dir(parent),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a blob's directory and the files in it that are ours.
 pub(crate) fn discard_blob(dir: &Path) -> io::Result<()> {
     for name in BLOB_FILES {
-        ignore_missing(fs::remove_file(dir.join(name)))?;
+        disk::remove_file(&dir.join(name))?;
     }
-    match fs::remove_dir(dir) {
+    match disk::remove_dir(dir) {
         // Something that is not ours: it stays.
         Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-        other => ignore_missing(other),
+        other => other,
     }
 }
 
@@ -157,20 +150,6 @@ fn is_blob_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
-}
-
 /// Sees to it that a directory is ours and for nobody else.
 fn private(dir: &Path) -> Result<(), PoolError> {
     let refuse = |found| PoolError::NotPrivate { path: dir.to_path_buf(), found };
@@ -193,51 +172,14 @@ fn private(dir: &Path) -> Result<(), PoolError> {
     Ok(())
 }
 
-/// Whether nothing is there but what a new filesystem has, and a `format` that says nothing yet.
-fn is_empty(dir: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        if name != LOST_AND_FOUND && name != "format" {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The format version of a cache that is there; an error if the file of that name is not a cache's.
-fn read_format(dir: &Path, path: &Path) -> Result<Option<u32>, PoolError> {
-    let mut text = String::new();
-    match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Ok(meta) if !meta.is_file() => return Err(PoolError::NotACache(dir.to_path_buf())),
-        other => other.map_err(|e| PoolError::io("examine", dir, path, e))?,
-    };
-    match File::open(path).and_then(|file| file.take(256).read_to_string(&mut text)) {
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(PoolError::NotACache(dir.to_path_buf())),
-        other => other.map_err(|e| PoolError::io("read", dir, path, e))?,
-    };
-    if text.is_empty() {
-        // A crash between making and writing it.
-        return Ok(None);
-    }
-    let version = text.strip_prefix(FORMAT_NAME).and_then(|rest| rest.trim().parse().ok());
-    version.map(Some).ok_or_else(|| PoolError::NotACache(dir.to_path_buf()))
-}
-
-fn write_format(mut file: &File) -> io::Result<()> {
-    file.set_len(0)?;
-    writeln!(file, "{FORMAT_NAME} {FORMAT}")?;
-    file.sync_all()
-}
-
 /// Tries what eviction will need.
 fn check_holes(dir: &Path, format: &Path) -> Result<(), PoolError> {
-    let probe = dir.join("probe");
-    let result = open_private(&probe).and_then(|file| {
+    let probe = dir.join(format::PROBE);
+    let result = CacheFile::open(&probe).and_then(|file| {
         file.set_len(1 << 20)?;
-        punch(&file, 0, 1 << 20)
+        file.punch(0, 1 << 20)
     });
-    ignore_missing(fs::remove_file(&probe)).map_err(|e| PoolError::io("remove", dir, &probe, e))?;
+    disk::remove_file(&probe).map_err(|e| PoolError::io("remove", dir, &probe, e))?;
     match result {
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {
             Err(PoolError::NoHoles(dir.to_path_buf()))
@@ -247,9 +189,8 @@ fn check_holes(dir: &Path, format: &Path) -> Result<(), PoolError> {
 }
 
 /// Frees a range of a file without changing its length: it reads as zeros.
-pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?;
-    Ok(())
+pub(crate) fn punch(file: &CacheFile, offset: u64, len: u64) -> io::Result<()> {
+    file.punch(offset, len)
 }
 
 #[cfg(test)]
@@ -270,50 +211,6 @@ mod tests {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
         Layout::open(&dir).expect("open again");
         assert_eq!(fs::metadata(&dir).expect("metadata").mode() & 0o7777, 0o700);
-    }
-
-    #[test]
-    fn the_mark_of_an_orderly_end_is_good_for_one_start() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        let layout = Layout::open(root.path()).expect("open");
-        assert!(!layout.was_clean);
-        layout.mark_clean().expect("mark");
-        drop(layout);
-        let layout = Layout::open(root.path()).expect("open");
-        assert!(layout.was_clean);
-        drop(layout);
-        assert!(!Layout::open(root.path()).expect("open").was_clean);
-    }
-
-    #[test]
-    fn other_data_is_never_touched() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        let dir = root.path().join("home");
-        fs::create_dir(&dir).expect("create");
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
-        fs::write(dir.join("thesis.tex"), "years").expect("write");
-        assert!(matches!(Layout::open(&dir), Err(PoolError::NotACache(_))));
-        assert_eq!(fs::metadata(&dir).expect("metadata").mode() & 0o7777, 0o755);
-        fs::write(dir.join("format"), "A4").expect("write");
-        assert!(matches!(Layout::open(&dir), Err(PoolError::NotACache(_))));
-        assert!(matches!(Layout::open(&dir.join("thesis.tex")), Err(PoolError::NotADirectory(_))));
-        assert!(matches!(Layout::open(&dir.join("none/such")), Err(PoolError::Missing(_))));
-    }
-
-    #[test]
-    fn another_format_is_discarded_but_not_what_lies_beside() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        let dir = root.path().join("cache");
-        let layout = Layout::open(&dir).expect("open");
-        let blob = layout.blob_dir("b1").expect("blob directory");
-        fs::write(blob.join("data"), "x").expect("write");
-        fs::write(blob.join("notes"), "mine").expect("write");
-        fs::write(layout.blob_dir("b2").expect("blob directory").join("data"), "x").expect("write");
-        drop(layout);
-        fs::write(dir.join("format"), "granary-cache 7\n").expect("write");
-        Layout::open(&dir).expect("open");
-        assert!(!blob.join("data").exists() && blob.join("notes").exists() && !dir.join("blobs/b2").exists());
-        assert_eq!(fs::read_to_string(dir.join("format")).expect("read"), "granary-cache 1\n");
     }
 
     #[test]

@@ -1,24 +1,26 @@
 //! The parts file: which parts of a blob's data file are durably there, where they lie, and their checksums.
 //!
-//! Little endian, in pages of 4,096 bytes, each with its own CRC32C, so that a torn or damaged page is found and costs its
-//! own entries only. Page 0 is the header: magic, format, part size, blob id. Each further page has a 16-byte head (CRC32C
-//! of what follows it in the page, page number) and 255 entries of 16 bytes: first block in the blob, length in bytes,
-//! CRC32C of the part, 1 for present. A page of zeros, or one beyond the file's end, has no part.
+//! Little endian, in pages of 512 bytes, each with its own CRC32C, so that a damaged page is found and costs its own entries
+//! only. Disks write so many bytes in full or not at all: a power cut while a page is written leaves the one before or the new
+//! one, and no part that was there is lost. Page 0 is the header: magic, format, part size, blob id. Each further page has a
+//! 16-byte head (CRC32C of what follows it in the page, page number) and 31 entries of 16 bytes: first block in the blob,
+//! length in bytes, CRC32C of the part, 1 for present. A page of zeros, or one beyond the file's end, has no part.
 //!
 //! The entries say where a part lies, so that parts can be evicted before anybody brings the blob's extent table.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use granary_image::{BLOCK_BYTES, PART_BYTES};
 
-const PAGE: usize = 4096;
+use crate::disk::CacheFile;
+
+const PAGE: usize = 512;
 const HEAD: usize = 16;
 const ENTRY: usize = 16;
 const ENTRIES: u64 = ((PAGE - HEAD) / ENTRY) as u64;
 const MAGIC: [u8; 8] = *b"GRNPARTS";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const ID_BYTES: usize = 64;
 
 /// A part that is durably in the data file.
@@ -39,6 +41,12 @@ impl Entry {
 
     pub(crate) fn blocks(&self) -> u32 {
         self.len.div_ceil(BLOCK_BYTES as u32)
+    }
+
+    /// Whether part `number` can be such a one. Each part before it takes a block at least, so that numbers, for all of which
+    /// there is room in memory up to the largest, are as small as the data file is.
+    fn is_possible(&self, number: u64) -> bool {
+        self.len > 0 && u64::from(self.len) <= PART_BYTES && number <= u64::from(self.block)
     }
 }
 
@@ -95,7 +103,7 @@ impl Page {
         }
         let sound = crc32c::crc32c(&bytes[4..]) == u32_at(&bytes, 0)
             && bytes[4..12] == number.to_le_bytes()
-            && page.entries().all(|(_, e)| e.len > 0 && u64::from(e.len) <= PART_BYTES);
+            && page.entries().all(|(part, e)| e.is_possible(part));
         sound.then_some(page)
     }
 }
@@ -107,7 +115,7 @@ pub(crate) fn page_of(part: u64) -> u64 {
 
 /// An open parts file. Callers see to it that one thread writes at a time.
 pub(crate) struct PartsMap {
-    file: File,
+    file: CacheFile,
 }
 
 /// Why a parts file is of no use.
@@ -138,13 +146,13 @@ fn header(blob_id: &str) -> [u8; PAGE] {
 
 impl PartsMap {
     /// Writes the header of a new, empty map.
-    pub(crate) fn create(file: File, blob_id: &str) -> io::Result<Self> {
+    pub(crate) fn create(file: CacheFile, blob_id: &str) -> io::Result<Self> {
         file.write_all_at(&header(blob_id), 0)?;
         Ok(Self { file })
     }
 
     /// Checks the header of a map that was found.
-    pub(crate) fn open(file: File, blob_id: &str) -> Result<Self, MapError> {
+    pub(crate) fn open(file: CacheFile, blob_id: &str) -> Result<Self, MapError> {
         let mut page = [0; PAGE];
         match file.read_exact_at(&mut page, 0) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(MapError::Damaged),
@@ -162,14 +170,14 @@ impl PartsMap {
         }
     }
 
-    /// All entries, each given to `found`; the number of damaged pages, whose parts are absent.
-    pub(crate) fn load(&self, mut found: impl FnMut(u64, Entry)) -> io::Result<u64> {
+    /// All entries, each given to `found`; gives the damaged pages, whose parts are absent.
+    pub(crate) fn load(&self, mut found: impl FnMut(u64, Entry)) -> io::Result<Vec<u64>> {
         let pages = self.bytes()?.div_ceil(PAGE as u64);
-        let mut damaged = 0;
+        let mut damaged = Vec::new();
         for number in 1..pages {
             match self.read_page(number)? {
                 Some(page) => page.entries().for_each(|(part, entry)| found(part, entry)),
-                None => damaged += 1,
+                None => damaged.push(number),
             }
         }
         Ok(damaged)
@@ -214,13 +222,15 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
-    const ENTRY_A: Entry = Entry { block: 7, len: 5000, crc: 99 };
+    const ENTRY_A: Entry = Entry { block: 5000, len: 5000, crc: 99 };
 
     fn with_entries(parts: &[u64]) -> (File, PartsMap) {
         let file = tempfile::tempfile().expect("temporary file");
-        let map = PartsMap::create(file.try_clone().expect("clone"), "blob").expect("create");
+        let map = PartsMap::create(again(&file), "blob").expect("create");
         for &part in parts {
             let mut page = map.page(page_of(part)).expect("page");
             page.set(part, Some(ENTRY_A));
@@ -229,24 +239,28 @@ mod tests {
         (file, map)
     }
 
+    fn again(file: &File) -> CacheFile {
+        file.try_clone().expect("clone").into()
+    }
+
     fn load(map: &PartsMap) -> (Vec<u64>, u64) {
         let mut found = Vec::new();
         let damaged = map.load(|part, entry| {
             assert_eq!(entry, ENTRY_A);
             found.push(part);
         });
-        (found, damaged.expect("load"))
+        (found, damaged.expect("load").len() as u64)
     }
 
     #[test]
     fn entries_survive() {
-        let (file, map) = with_entries(&[0, 254, 255, 2000]);
-        assert_eq!(load(&map), (vec![0, 254, 255, 2000], 0));
-        let map = PartsMap::open(file, "blob").expect("open");
-        let mut page = map.page(page_of(254)).expect("page");
-        page.set(254, None);
+        let (file, map) = with_entries(&[0, 30, 31, 2000]);
+        assert_eq!(load(&map), (vec![0, 30, 31, 2000], 0));
+        let map = PartsMap::open(file.into(), "blob").expect("open");
+        let mut page = map.page(page_of(30)).expect("page");
+        page.set(30, None);
         map.write(page).expect("write");
-        assert_eq!(load(&map).0, [0, 255, 2000]);
+        assert_eq!(load(&map).0, [0, 31, 2000]);
     }
 
     #[test]
@@ -263,13 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_lies_before_its_number_is_damage() {
+        let (file, map) = with_entries(&[0]);
+        let far = 5001;
+        let mut page = map.page(page_of(far)).expect("page");
+        page.set(far, Some(ENTRY_A));
+        map.write(page).expect("write");
+        let map = PartsMap::open(file.into(), "blob").expect("open");
+        assert_eq!(load(&map), (vec![0], 1));
+    }
+
+    #[test]
     fn a_torn_or_misplaced_page_is_found() {
-        let (file, map) = with_entries(&[0, 300]);
+        let (file, map) = with_entries(&[0, 40]);
         let mut page = [0; PAGE];
         file.read_exact_at(&mut page, PAGE as u64).expect("read");
         file.write_all_at(&page, 2 * PAGE as u64).expect("misplace");
         assert_eq!(load(&map), (vec![0], 1));
-        file.set_len(2 * PAGE as u64 + 1000).expect("tear");
+        file.set_len(2 * PAGE as u64 + 100).expect("tear");
         assert_eq!(load(&map), (vec![0], 1));
         file.set_len(2 * PAGE as u64).expect("cut");
         assert_eq!(load(&map), (vec![0], 0));
@@ -285,7 +310,7 @@ mod tests {
                 file.read_exact_at(&mut page, 0).expect("read");
                 file.write_all_at(&crc32c::crc32c(&page[4..]).to_le_bytes(), 0).expect("seal");
             }
-            PartsMap::open(file, "blob").err()
+            PartsMap::open(file.into(), "blob").err()
         };
         assert!(matches!(open(16, &[9], false), Some(MapError::Damaged)));
         assert!(matches!(open(16, &[9], true), Some(MapError::UnknownFormat(9))));
@@ -293,6 +318,25 @@ mod tests {
         assert!(matches!(open(32, b"x", true), Some(MapError::OtherBlob)));
         assert!(matches!(open(8, b"x", true), Some(MapError::Damaged)));
         let empty = tempfile::tempfile().expect("temporary file");
-        assert!(matches!(PartsMap::open(empty, "blob"), Err(MapError::Damaged)));
+        assert!(matches!(PartsMap::open(empty.into(), "blob"), Err(MapError::Damaged)));
+    }
+
+    #[test]
+    fn random_bytes_are_no_map() {
+        let (file, _) = with_entries(&[0, 40]);
+        let mut sound = vec![0; 3 * PAGE];
+        file.read_exact_at(&mut sound, 0).expect("read");
+        let random = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) as u8;
+        for at in 0..3 {
+            let bytes: Vec<u8> =
+                sound.iter().enumerate().map(|(n, b)| if n / PAGE == at { random(n) } else { *b }).collect();
+            let file = tempfile::tempfile().expect("temporary file");
+            file.write_all_at(&bytes, 0).expect("write");
+            match PartsMap::open(file.into(), "blob") {
+                Err(MapError::Damaged) if at == 0 => {}
+                Ok(map) if at > 0 => assert_eq!(load(&map), (vec![if at == 1 { 40 } else { 0 }], 1)),
+                other => panic!("{:?}", other.err()),
+            }
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::hold::{Claim, PartsHold};
 use crate::layout::Layout;
 use crate::maintain;
 use crate::origin::Origin;
+use crate::scrub::Scrub;
 use crate::share::Shares;
 use crate::store::{BlobTag, Store};
 use crate::turnover::Turnover;
@@ -62,6 +63,7 @@ pub struct Pool {
     /// Where what nobody waits for is fetched.
     pub(crate) runtime: Handle,
     give_back: OnceLock<GiveBack>,
+    pub(crate) scrub: Scrub,
     /// So many writes to data files go well, and all others fail.
     #[cfg(test)]
     pub(crate) write_error: Mutex<Option<(usize, io::ErrorKind)>>,
@@ -134,7 +136,7 @@ impl Pool {
             let dir = layout.blob_dir(&id)?;
             let claimed = |claim: &&Claim| claim.blob_id == id;
             let own: Vec<_> = claims.iter().filter(claimed).collect();
-            let (store, own) = open_store(&dir, &id, layout.was_clean, &own).map_err(|e| fail("open", &dir, e))?;
+            let (store, own) = open_store(&dir, &id, layout.trusts(&id), &own).map_err(|e| fail("open", &dir, e))?;
             budget.add(store.cached_bytes() + BLOB_OVERHEAD);
             slots.insert(id.clone(), Slot { store, open: Weak::new() });
             let places = holds.iter_mut().zip(claims).filter(|(_, claim)| claim.blob_id == id).map(|(place, _)| place);
@@ -153,6 +155,7 @@ impl Pool {
             turnover: Turnover::default(),
             runtime: Handle::current(),
             give_back: OnceLock::new(),
+            scrub: Scrub::default(),
             #[cfg(test)]
             write_error: Mutex::default(),
         });
@@ -290,17 +293,25 @@ impl Pool {
         maintain::flush(self).await;
     }
 
-    /// Makes everything durable, and lets the next process trust what it finds. To be called at an orderly end.
+    /// Makes everything durable, and lets the next process trust what was checked here. To be called at an orderly end.
     pub async fn close(self: &Arc<Self>) {
+        self.scrub.end().await;
         self.flush().await;
-        if self.stores().iter().any(|store| store.dirty_bytes() > 0) {
-            return;
-        }
         let pool = self.clone();
-        let marked = maintain::blocking(move || pool.layout.mark_clean()).await;
+        let mark = move || {
+            let settled = pool.stores().into_iter().filter(|store| store.is_settled());
+            pool.layout.mark_clean(&settled.map(|store| store.id.clone()).collect())
+        };
+        let marked = maintain::blocking(mark).await;
         if let Some(Err(error)) = marked {
             tracing::warn!(dir = %self.layout.dir.display(), %error, "the next start will check what the cache has");
         }
+    }
+
+    /// The blob that reads `store`, if one is open.
+    pub(crate) fn open_blob(&self, store: &Arc<Store>) -> Option<Arc<Blob>> {
+        let slots = self.slots.lock();
+        slots.get(&store.id).filter(|slot| Arc::ptr_eq(&slot.store, store))?.open.upgrade()
     }
 
     pub(crate) fn stores(&self) -> Vec<Arc<Store>> {

@@ -96,6 +96,17 @@ impl PartState {
         }
     }
 
+    /// As [`Self::hold_loaded`], for a look at the bytes. That is no use of the part.
+    pub(crate) fn begin_check(&self) -> bool {
+        self.change(|w| (w & (BUSY | PRESENT) == PRESENT && w & READERS < READERS).then_some(w + 1))
+    }
+
+    /// Whether an orderly end can vouch for the part: it is absent, or its bytes were checked and nobody changes them now.
+    pub(crate) fn is_settled(&self) -> bool {
+        let word = self.word.load(Acquire);
+        word & PRESENT == 0 || word & (BUSY | VERIFIED) == VERIFIED
+    }
+
     /// Gives a hold back.
     pub(crate) fn unpin(&self) {
         self.word.fetch_sub(1, Release);
@@ -294,6 +305,20 @@ mod tests {
         assert!(part.pin(1) && part.is_durable());
         part.loaded(3, 9, true);
         assert!(part.pin(1) && part.is_durable());
+    }
+
+    #[test]
+    fn a_look_at_a_part_keeps_it_and_an_end_vouches_for_checked_ones_only() {
+        let part = PartState::default();
+        assert!(part.is_settled() && !part.begin_check());
+        part.loaded(2, 5, false);
+        assert!(!part.is_settled() && part.begin_check() && !part.begin_evict());
+        part.verified();
+        assert!(part.is_settled());
+        part.unpin();
+        assert!(part.begin_evict() && !part.is_settled() && !part.begin_check());
+        part.absent();
+        assert!(part.is_settled());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use granary_image::{BLOCK_BYTES, PART_BYTES, Part};
+use granary_image::{BLOCK_BYTES, PART_BYTES};
 
 use crate::blob::Blob;
 use crate::budget::{Reservation, Short};
@@ -62,11 +62,11 @@ impl Pool {
     }
 
     /// Drops a part whose bytes are not sound. False if it is absent, held or being evicted already.
-    pub(crate) async fn drop_part(self: &Arc<Self>, store: &Arc<Store>, part: &Part) -> bool {
-        if !store.state(part).begin_evict() {
+    pub(crate) async fn drop_part(self: &Arc<Self>, store: &Arc<Store>, number: u64) -> bool {
+        if !store.parts.get(number).begin_evict() {
             return false;
         }
-        let (pool, store, number) = (self.clone(), store.clone(), part.number);
+        let (pool, store) = (self.clone(), store.clone());
         let work = move || {
             let freed = store.evict(vec![number]);
             if let Err(error) = &freed {

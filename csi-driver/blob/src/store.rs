@@ -1,22 +1,25 @@
 //! What the disk has of one blob: the sparse data file, the parts map, and the state of each part.
 
+mod check;
+mod description;
 mod durable;
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::{ArcSwapOption, Guard};
 use granary_image::{BLOCK_BYTES, ExtentTable, Part};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::layout::{DATA_FILE, discard_blob, open_private, punch};
-use crate::parts_map::{Entry, MapError, PartsMap};
+pub(crate) use self::check::{Look, Seen};
+use self::durable::by_page;
+use crate::disk::{self, CacheFile};
+use crate::layout::{DATA_FILE, discard_blob, punch};
+use crate::parts_map::{Entry, MapError, PartsMap, page_of};
 use crate::presence::{PartState, PartStates};
 use crate::sync::Mutex;
 
@@ -36,7 +39,9 @@ pub struct BlobTag {
 pub(crate) struct Store {
     pub(crate) id: String,
     pub(crate) dir: PathBuf,
-    pub(crate) data: File,
+    pub(crate) data: CacheFile,
+    /// Something failed after which the disk may have other bytes than the page cache: an orderly end vouches for nothing.
+    in_doubt: AtomicBool,
     /// Locked while pages are changed.
     map: Mutex<PartsMap>,
     pub(crate) parts: PartStates,
@@ -64,7 +69,8 @@ impl Store {
         }
         match Self::load(dir, id, trusted) {
             Ok(found) => Ok(found),
-            Err(MapError::Io(e)) => Err(e),
+            // A disk that cannot read them has no better ones.
+            Err(MapError::Io(e)) if e.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => Err(e),
             Err(why) => {
                 tracing::warn!(blob = id, %why, "the parts file is of no use: discarding what the cache has of the blob");
                 create()
@@ -75,17 +81,23 @@ impl Store {
     /// Discards what `dir` has of the blob. Whoever reads the old data file goes on doing so: it is unlinked as it is.
     pub(crate) fn create(dir: &Path, id: &str) -> io::Result<Self> {
         discard_blob(dir)?;
-        fs::create_dir_all(dir)?;
-        rustix::fs::chmod(dir, rustix::fs::Mode::RWXU)?;
-        let map = PartsMap::create(open_private(&dir.join("parts"))?, id)?;
-        Ok(Self::new(dir, id, open_private(&dir.join(DATA_FILE))?, map))
+        disk::make_dir(dir)?;
+        let map = PartsMap::create(CacheFile::open(&dir.join("parts"))?, id)?;
+        let data = CacheFile::open(&dir.join(DATA_FILE))?;
+        // What is made durable in the files is found again by their names.
+        disk::sync_dir(dir)?;
+        if let Some(blobs) = dir.parent() {
+            disk::sync_dir(blobs)?;
+        }
+        Ok(Self::new(dir, id, data, map))
     }
 
-    fn new(dir: &Path, id: &str, data: File, map: PartsMap) -> Self {
+    fn new(dir: &Path, id: &str, data: CacheFile, map: PartsMap) -> Self {
         Self {
             id: id.to_owned(),
             dir: dir.to_path_buf(),
             data,
+            in_doubt: AtomicBool::new(false),
             map: Mutex::new(map),
             parts: PartStates::new(),
             cached: AtomicU64::new(0),
@@ -96,30 +108,31 @@ impl Store {
             flushing: Mutex::default(),
             extending: Mutex::default(),
             table: ArcSwapOption::empty(),
-            tag: Mutex::new(read_tag(dir)),
+            tag: Mutex::new(description::read(dir)),
         }
     }
 
     fn load(dir: &Path, id: &str, trusted: bool) -> Result<(Self, Vec<Range<u64>>), MapError> {
-        let store = Self::new(
-            dir,
-            id,
-            open_private(&dir.join(DATA_FILE))?,
-            PartsMap::open(open_private(&dir.join("parts"))?, id)?,
-        );
+        let map = PartsMap::open(CacheFile::open(&dir.join("parts"))?, id)?;
+        let store = Self::new(dir, id, CacheFile::open(&dir.join(DATA_FILE))?, map);
+        disk::sync_dir(dir)?;
         let data_bytes = store.data.metadata()?.len();
-        let mut found = Vec::new();
+        let (mut found, mut lost) = (Vec::new(), Vec::new());
         let damaged = store.map.lock().load(|part, entry| {
             if entry.offset() + u64::from(entry.len) <= data_bytes {
                 found.push((part, entry));
+            } else {
+                lost.push(part);
             }
         })?;
-        if damaged > 0 {
+        if !damaged.is_empty() || !lost.is_empty() {
             tracing::warn!(
                 blob = id,
-                pages = damaged,
-                "the parts file is damaged: what these pages say is fetched again"
+                pages = damaged.len(),
+                beyond_data = lost.len(),
+                "the parts file is damaged: what it does not say soundly is fetched again"
             );
+            store.disown(damaged, &lost);
         }
         found.sort_unstable_by_key(|(_, entry)| entry.block);
         if found.windows(2).any(|w| w[0].1.offset() + blocks_bytes(w[0].1.blocks()) > w[1].1.offset()) {
@@ -132,10 +145,46 @@ impl Store {
         Ok((store, between(&found, data_bytes)))
     }
 
+    /// Takes out of the map what is not there, before the data file can grow to where it would be. Damaged pages become empty.
+    fn disown(&self, damaged: Vec<u64>, lost: &[u64]) {
+        let map = self.map.lock();
+        let rewrite = |(number, parts): (u64, Vec<u64>)| {
+            let mut page = map.page(number)?;
+            parts.into_iter().for_each(|part| page.set(part, None));
+            map.write(page)
+        };
+        let damaged = damaged.into_iter().map(|number| (number, Vec::new()));
+        let rewritten = damaged.chain(by_page(lost)).try_for_each(rewrite).and_then(|()| map.sync());
+        if let Err(error) = rewritten {
+            self.doubt();
+            tracing::warn!(blob = self.id, %error, "the parts file cannot be repaired");
+        }
+    }
+
+    /// From now on the disk may have other bytes than are read here.
+    pub(crate) fn doubt(&self) {
+        self.in_doubt.store(true, Relaxed);
+    }
+
+    /// Whether all that the map says is durable and was checked, so that the next process can trust it.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.in_doubt.load(Relaxed) && self.dirty_bytes() == 0 && self.parts.iter().all(|(_, part)| part.is_settled())
+    }
+
+    /// Where part `number` lies, by the table or, if nobody has brought one yet, by the map.
+    fn place(&self, number: u64) -> io::Result<Option<Place>> {
+        if let Some(table) = self.table().as_ref().filter(|table| number < table.part_count()) {
+            let part = table.part(number);
+            return Ok(Some(Place { offset: part.blob_offset, len: u64::from(part.len) }));
+        }
+        let entry = self.map.lock().page(page_of(number))?.get(number);
+        Ok(entry.map(|entry| Place { offset: entry.offset(), len: u64::from(entry.len) }))
+    }
+
     /// Frees ranges that were written but never came into the map: they cannot be trusted, and must not be uncounted.
     pub(crate) fn free(&self, unknown: &[Range<u64>]) -> io::Result<()> {
         for range in unknown {
-            let data = match rustix::fs::seek(&self.data, rustix::fs::SeekFrom::Data(range.start)) {
+            let data = match rustix::fs::seek(&*self.data, rustix::fs::SeekFrom::Data(range.start)) {
                 Err(rustix::io::Errno::NXIO) => return Ok(()),
                 other => other?,
             };
@@ -195,11 +244,7 @@ impl Store {
     pub(crate) fn set_tag(&self, tag: BlobTag) -> io::Result<()> {
         let mut known = self.tag.lock();
         if known.as_ref() != Some(&tag) {
-            let new = self.dir.join("meta.json.new");
-            let mut file = open_private(&new)?;
-            file.set_len(0)?;
-            file.write_all(&serde_json::to_vec(&tag)?)?;
-            fs::rename(&new, self.dir.join("meta.json"))?;
+            description::write(&self.dir, &tag)?;
             *known = Some(tag);
         }
         Ok(())
@@ -233,31 +278,13 @@ impl Store {
     pub(crate) fn unused_bytes(&self) -> u64 {
         self.unused_bytes.load(Relaxed)
     }
+}
 
-    /// As [`Self::verify`]; a part that is sound needs no further check.
-    pub(crate) fn check(&self, part: &Part) -> bool {
-        let sound = self.verify(part);
-        if sound {
-            self.state(part).verified();
-        }
-        sound
-    }
-
-    /// Whether the part's bytes in the file match its checksum.
-    fn verify(&self, part: &Part) -> bool {
-        let mut buffer = vec![0; (128 << 10).min(part.len as usize)];
-        let (mut at, end) = (part.blob_offset, part.blob_offset + u64::from(part.len));
-        let mut crc = 0;
-        while at < end {
-            let chunk = buffer.len().min((end - at) as usize);
-            if self.data.read_exact_at(&mut buffer[..chunk], at).is_err() {
-                return false;
-            }
-            crc = crc32c::crc32c_append(crc, &buffer[..chunk]);
-            at += chunk as u64;
-        }
-        crc == self.state(part).crc()
-    }
+/// A part's bytes in the data file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
 }
 
 /// The ranges of the data file before, between and after what was found.
@@ -269,8 +296,4 @@ fn between(found: &[(u64, Entry)], data_bytes: u64) -> Vec<Range<u64>> {
 
 fn blocks_bytes(blocks: u32) -> u64 {
     u64::from(blocks) * BLOCK_BYTES
-}
-
-fn read_tag(dir: &Path) -> Option<BlobTag> {
-    serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()
 }

@@ -168,7 +168,7 @@ async fn nothing_is_freed_below_a_claim_that_the_map_does_not_know() {
         let dir = tempfile::tempdir().expect("temporary directory");
         left(dir.path(), false).await;
         if damage {
-            flip(dir.path(), "parts", 4096 + 16 + 8);
+            flip(dir.path(), "parts", 512 + 16 + 8);
         }
         let reader = File::open(dir.path().join("cache/blobs/b/data")).expect("open");
         let claims = [Claim { blob_id: "b".to_owned(), parts: ranges }];

@@ -199,6 +199,11 @@ async fn the_limit_holds_at_every_moment_with_many_datasets_and_readers() {
     assert!((limit / 2..=limit).contains(&most), "{most} bytes on the disk");
 }
 
+/// Fails where a test would wait for ever.
+async fn not_stuck<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("it waits for others")
+}
+
 #[tokio::test]
 async fn datasets_whose_sources_are_stuck_leave_requests_to_others() {
     const STUCK: usize = 20;
@@ -222,12 +227,15 @@ async fn datasets_whose_sources_are_stuck_leave_requests_to_others() {
         let (origin, blob) = open(&format!("stuck{n}"), &pools[n % 2]);
         origin.close_gate();
         tasks.push(tokio::spawn(async move { check(&blob, 0, 100 * 4096).await }));
-        while origin.count() < 2 {
-            origin.asked.notified().await;
-        }
+        let asked_twice = async {
+            while origin.count() < 2 {
+                origin.asked.notified().await;
+            }
+        };
+        not_stuck(asked_twice).await;
     }
     let (origin, blob) = open("next", &pools[0]);
-    check(&blob, 0, 100 * 4096).await;
+    not_stuck(check(&blob, 0, 100 * 4096)).await;
     assert_eq!(origin.count(), 100);
     assert!(tasks.iter().all(|task| !task.is_finished()));
     tasks.iter().for_each(|task| task.abort());

@@ -110,6 +110,18 @@ async fn a_map_of_a_shorter_file_is_found_out() {
     assert_eq!(left.fetched().await, all_parts()[2..]);
 }
 
+/// The data file grows again with the table, and has zeros there then.
+#[tokio::test]
+async fn what_the_data_file_has_lost_does_not_come_back_to_be_trusted() {
+    let left = Left::new().await;
+    let data = OpenOptions::new().write(true).open(left.file("data")).expect("open");
+    data.set_len(2 * MIB + 3).expect("truncate");
+    let (pool, _, blob) = left.reopen(table("b", &OBJECTS)).await;
+    pool.close().await;
+    drop((pool, blob));
+    assert_eq!(left.fetched().await, all_parts()[2..]);
+}
+
 #[tokio::test]
 async fn a_flipped_bit_costs_its_part_only() {
     let left = Left::new().await;
@@ -131,7 +143,7 @@ async fn a_damaged_part_is_not_served_though_the_source_is_gone() {
 #[tokio::test]
 async fn a_damaged_map_is_not_trusted() {
     let left = Left::new().await;
-    left.flip("parts", 4096 + 16 + 8);
+    left.flip("parts", 512 + 16 + 8);
     assert_eq!(left.fetched().await, all_parts());
     let left = Left::new().await;
     left.flip("parts", 40);

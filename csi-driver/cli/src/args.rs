@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use granary_serve::LayoutChoice;
 
 use crate::size::parse_size;
 
@@ -24,6 +25,16 @@ pub enum Command {
     Index(IndexArgs),
     /// List what is mounted on this machine, by `granary mount` or a cluster's node, and how. Needs root.
     Status(StatusArgs),
+    /// Hold what a mounting process leaves to the next one; `granary mount` starts it.
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
+}
+
+/// Arguments of `keeper`.
+#[derive(Debug, Args)]
+pub struct KeeperArgs {
+    /// Where it listens.
+    pub socket: PathBuf,
 }
 
 /// Arguments of `status`.
@@ -58,6 +69,9 @@ pub struct MountArgs {
     /// Mount what the last mount of the same URIs found, without listing them now: for millions of files, or while a source is away.
     #[arg(long)]
     pub last: bool,
+    /// How it is mounted: EROFSFile, EROFSLoop or FUSE, or not at all; Auto: by the first of them that the kernel can.
+    #[arg(long, default_value = "Auto")]
+    pub layout: LayoutChoice,
     /// How to reach the sources.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -150,8 +164,10 @@ mod tests {
         assert_eq!(args.mount_point, PathBuf::from("/mnt"));
         assert_eq!((args.cache_size, args.cache), (Some(10_000_000_000), PathBuf::from("/tmp/x")));
         assert_eq!(args.source.exclude, ["*.tmp", "x"]);
-        assert!(!args.last && mount("granary mount s3://a/ /mnt --last").last);
         assert!(!args.preload && mount("granary mount s3://a/ /mnt --preload").preload);
+        assert!(!args.last && mount("granary mount s3://a/ /mnt --last").last);
+        assert_eq!(args.layout, LayoutChoice::Auto);
+        assert_eq!(mount("granary mount s3://a/ /mnt --layout FUSE").layout, LayoutChoice::FUSE);
     }
 
     #[test]
@@ -162,6 +178,7 @@ mod tests {
             "granary index",
             "granary mount s3://a/ /m --cache-size 1X",
             "granary mount s3://a/ /m --min-free 91",
+            "granary mount s3://a/ /m --layout EROFS",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -4,6 +4,7 @@ mod args;
 mod cache;
 mod index;
 mod indexing;
+mod keeper;
 mod mount;
 mod size;
 mod sources;
@@ -31,15 +32,19 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        // Without threads, which it does not need.
+        Command::Keeper(args) => keeper::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Mount(args) => block_on(mount::run(args)),
+        Command::Index(args) => block_on(index::run(args)),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     // Chosen here once: no crate below chooses for itself.
     let provider = rustls::crypto::ring::default_provider();
     provider.install_default().map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(async {
-        match cli.command {
-            Command::Mount(args) => mount::run(args).await,
-            Command::Index(args) => index::run(args).await,
-            Command::Status(args) => status::run(&args),
-        }
-    })
+    runtime.block_on(work)
 }

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::MountArgs;
 use crate::cache::IndexDir;
+use crate::keeper::{self, Beside};
 use crate::size::show_size;
 use crate::{indexing, sources};
 
@@ -34,12 +35,16 @@ pub async fn run(args: MountArgs) -> anyhow::Result<()> {
     let secret = sources::secret(sources::environment);
     let configs = sources::configs(&args.uris, &args.source, &secret, sources::environment)?;
     prepare(&args)?;
+    let keeper = Beside::start(&keeper::socket(&args.cache));
+    if let Err(error) = &keeper {
+        tracing::warn!("going on without a keeper: {error:#}");
+    }
     let server = Server::start(server_config(&args)).await.context("cannot start")?;
     if let Layout::Unsupported(reason) = server.layout() {
         bail!("this kernel cannot mount datasets: {reason}");
     }
-    // What a killed run left mounted: its mounts were adopted, and end here.
-    server.unpublish_all().await;
+    // What a killed run left mounted was adopted. Here it may be what shall be mounted now, elsewhere it ends.
+    server.unpublish_others(&args.mount_point).await;
     let result = tokio::select! {
         result = mount(&args, &configs, secret, &server) => result,
         () = stop.requested() => Err(anyhow::anyhow!("stopped before it was mounted")),
@@ -70,7 +75,13 @@ fn server_config(args: &MountArgs) -> ServerConfig {
         min_free_percent: args.min_free,
         min_free_bytes: 0,
     };
-    ServerConfig { state_dir: args.cache.join("server"), pools: BTreeMap::from([(POOL.to_owned(), pool)]) }
+    let pools = BTreeMap::from([(POOL.to_owned(), pool)]);
+    ServerConfig {
+        state_dir: args.cache.join("server"),
+        pools,
+        layout: args.layout,
+        keeper: Some(keeper::socket(&args.cache)),
+    }
 }
 
 async fn mount(args: &MountArgs, configs: &[SourceConfig], secret: SecretKeys, server: &Server) -> anyhow::Result<()> {
@@ -87,6 +98,10 @@ async fn mount(args: &MountArgs, configs: &[SourceConfig], secret: SecretKeys, s
         dir.keep(&indexed, &manifest)?;
         (manifest, format!("{} files ({})", indexed.file_count, show_size(indexed.size_bytes)))
     };
+    // A killed run may have left another version there.
+    if server.is_published(&args.mount_point) && !server.shows(&args.mount_point, &manifest) {
+        server.unpublish(VOLUME, &args.mount_point).await?;
+    }
     server.publish(VOLUME, &args.mount_point, &manifest, secret, &dir).await?;
     eprintln!(
         "mounted {what} at {} in {:.1} s; Ctrl-C unmounts",

@@ -11,23 +11,44 @@ pub(crate) fn adopt(node: &Node) -> Result<(), ServeError> {
     let survey = node.survey()?;
     let left: BTreeSet<String> = survey.keys().map(str::to_owned).collect();
     let keys: BTreeSet<String> = node.state.version_keys()?.into_iter().chain(left.iter().cloned()).collect();
-    for key in keys {
+    let (used, unused): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| node.has_targets(&survey, key));
+    used.iter().for_each(|key| go_on(node, key));
+    // Nobody serves the rest of what was kept, so nobody shall wait for it: what is released now waits for its reads.
+    for name in node.blobs.keeping.discard_left() {
+        tracing::info!(name, "nobody needs what was kept");
+    }
+    for key in unused {
         match node.release_unused(&key) {
             Ok(true) if left.contains(&key) => tracing::info!(version = key, "released a version that nobody uses"),
-            Ok(true) => {}
-            Ok(false) => match node.open_version(&key) {
-                Ok(version) => tracing::info!(version = version.manifest.version, "adopted a mounted version"),
-                Err(error) => tracing::error!(version = key, %error, "a mounted version cannot be served"),
-            },
+            Ok(_) => {}
             Err(error) => tracing::error!(version = key, %error, "an unused version cannot be released"),
         }
     }
     let survey = node.survey()?;
     for volume in node.volumes.all() {
         if survey.version_at(&volume.target) != Some(&volume.version) {
-            // Nothing is mounted there, after a reboot say. Whatever else is there is not touched.
+            // Nothing is mounted there, after a reboot say, or when a publish was interrupted.
+            if volume.made_target {
+                // Whatever else is there is not touched: only an empty directory goes.
+                let _ = std::fs::remove_dir(&volume.target);
+            }
             node.volumes.remove(&volume.target)?;
         }
     }
     Ok(())
+}
+
+/// Serves a version that is mounted at targets.
+fn go_on(node: &Node, key: &str) {
+    match node.open_version(key) {
+        Ok(version) => {
+            tracing::info!(version = version.manifest.version, "adopted a mounted version");
+            for volume in node.volumes.all().iter().filter(|volume| volume.version == key) {
+                if let Err(error) = node.renew(key, &volume.target) {
+                    tracing::error!(version = key, %error, "a dead mount cannot be renewed: the next publish tries again");
+                }
+            }
+        }
+        Err(error) => tracing::error!(version = key, %error, "a mounted version cannot be served"),
+    }
 }

@@ -16,7 +16,7 @@ use crate::superblocks;
 
 /// How far the kernel reads ahead of a sequential reader, in KiB: eight of the largest reads at once, so that a source's
 /// latency is paid for once in eight.
-const READ_AHEAD_KIB: u32 = 8192;
+pub(crate) const READ_AHEAD_KIB: u32 = 8192;
 /// Largest request of a blob's device, in KiB: one FUSE read.
 const REQUEST_KIB: u32 = 1024;
 

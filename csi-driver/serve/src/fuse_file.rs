@@ -5,73 +5,120 @@
 //! loop device.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, Request, Session,
-    SessionACL,
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, Request,
 };
 use granary_blob::Blob;
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
-use crate::buffers::{Buffer, Buffers};
-use crate::loops::BLOB_FILE;
+use crate::blob_reads::{BlobReads, Service};
+use crate::buffers::Buffers;
+use crate::fuse_session::{self, FOREVER, Options, Started};
+use crate::keeping::{Keeping, Kept};
+use crate::loops::{BLOB_FILE, LoopDevice};
+use crate::{apart, takeover};
 
 /// Length of every blob's file, in bytes: more than any blob has, so that a growing blob keeps its file. Loop devices are
 /// limited to what a version has, and `LOOP_CHANGE_FD` wants files of one length.
 pub(crate) const FILE_BYTES: u64 = 16 << 40;
-/// Largest read that the kernel asks for, in bytes.
-pub(crate) const MAX_READ: u32 = 1 << 20;
-/// Reads that the kernel has under way at once; with the longest read it bounds the memory of a blob's readers.
-const MAX_READS: u16 = 32;
-/// Threads that take requests and read what is cached: as many reads of the disk can be under way.
-const THREADS: usize = 4;
-/// The kernel asks no attributes again for as long: a dead server's file must still tell its length to the loop driver when
-/// the device is moved to the next server's.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// What files are kept as, before the name of the blob. A release that answers the kernel otherwise has another number: it must
+/// not go on with these.
+const KEPT_AS: &str = "blob-1/";
 
 const FILE_INODE: INodeNo = INodeNo(2);
 
-/// The file of one blob.
+/// The file of one blob. When this is dropped, reads fail.
 pub(crate) struct FuseFile {
-    file: File,
-    closed: watch::Sender<bool>,
+    file: OwnedFd,
+    service: Service,
+    /// Connection and file, unless the kernel has no way to ask a successor again.
+    kept: Option<Kept>,
 }
 
 impl FuseFile {
-    /// Serves `blob` until this and every loop device on it are gone.
-    pub(crate) fn open(blob: Arc<Blob>, buffers: Arc<Buffers>, runtime: Handle) -> io::Result<Self> {
-        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
-        let mount = mount_detached(device.as_fd())?;
-        let (closed, closed_rx) = watch::channel(false);
-        let filesystem = BlobFilesystem { blob, buffers, runtime, closed: closed_rx };
-        let mut config = Config::default();
-        config.n_threads = Some(THREADS);
-        config.acl = SessionACL::All;
-        let session = Session::from_fd(filesystem, OwnedFd::from(device), SessionACL::All, config)?;
-        std::thread::Builder::new().name("granary-fuse".into()).spawn(move || {
-            if let Err(error) = session.run() {
-                tracing::error!(%error, "a blob's FUSE session ended early");
+    /// Serves `blob` until this and every loop device on it are gone. What a predecessor has had kept is gone on with.
+    pub(crate) fn open(
+        blob: &Arc<Blob>,
+        buffers: &Arc<Buffers>,
+        runtime: &Handle,
+        keeping: &Keeping,
+        name: &str,
+    ) -> io::Result<Self> {
+        let name = format!("{KEPT_AS}{name}");
+        let reads = || BlobReads::new(blob.clone(), buffers.clone(), runtime.clone());
+        if let Some(left) = keeping.take(&name) {
+            match Self::resume(left, reads(), keeping, &name) {
+                Err(error) => tracing::warn!(name, %error, "what was kept of a blob is of no use"),
+                file => return file,
             }
-        })?;
-        let file = rustix::fs::openat(&mount, BLOB_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { file: file.into(), closed })
+            keeping.discard(&name);
+        }
+        Self::begin(reads(), keeping, &name)
     }
-}
 
-impl Drop for FuseFile {
-    /// Fails reads that wait for a source, and all to come: nobody shall be held up by a blob that is served no more.
-    fn drop(&mut self) {
-        self.closed.send_replace(true);
+    fn begin((reads, service): (BlobReads, Service), keeping: &Keeping, name: &str) -> io::Result<Self> {
+        let options = Options { source: "granary", subtype: None, for_all: false };
+        let Started { mount, connection } = fuse_session::start(BlobFilesystem(reads), &options)?;
+        let file = apart::open(|| {
+            let file = rustix::fs::openat(&mount, BLOB_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            // The loop driver asks for it when a device is bound. The answer is remembered.
+            rustix::fs::fsync(&file)?;
+            Ok(file)
+        })?;
+        let kept = match takeover::ask_again(&connection) {
+            Ok(()) => Some(keeping.keep(name, vec![connection, file.try_clone()?])),
+            Err(error) => {
+                tracing::debug!(%error, "this kernel cannot ask a successor again");
+                None
+            }
+        };
+        Ok(Self { file, service, kept })
+    }
+
+    fn resume(
+        left: Vec<OwnedFd>,
+        (reads, service): (BlobReads, Service),
+        keeping: &Keeping,
+        name: &str,
+    ) -> io::Result<Self> {
+        let [connection, file]: [OwnedFd; 2] = left.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+        let copy = file.try_clone()?;
+        fuse_session::resume(BlobFilesystem(reads), &connection)?;
+        let kept = Some(keeping.keep(name, vec![connection, copy]));
+        Ok(Self { file, service, kept })
+    }
+
+    /// Whether `device` is bound to this file. Nobody is asked.
+    pub(crate) fn is_below(&self, device: &LoopDevice) -> io::Result<bool> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = rustix::fs::statx(&self.file, "", flags, StatxFlags::INO)?;
+        Ok(found.stx_dev_major == 0 && found.stx_dev_minor == device.backing_minor()?)
+    }
+
+    /// Moves `device` from this file to another one. The kernel waits for reads that are under way, which this process answers.
+    pub(crate) fn move_away(&self, device: &LoopDevice, to: &File) -> io::Result<()> {
+        let moving = || apart::run(|| device.change_backing(to));
+        // If this process dies in between, nobody shall hold what no successor can serve: it comes when this one has ended.
+        match &self.kept {
+            Some(kept) => kept.without(moving),
+            None => moving(),
+        }
+    }
+
+    /// Leaves reads to a successor.
+    pub(crate) fn leave(&self) {
+        if self.kept.is_some() {
+            self.service.leave();
+        }
     }
 }
 
@@ -81,35 +128,7 @@ impl AsFd for FuseFile {
     }
 }
 
-/// Mounts the filesystem behind `device` at no place.
-fn mount_detached(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let fs = rustix::mount::fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    // The kernel takes the descriptor's number as a text.
-    for (key, value) in [
-        ("source", "granary".to_owned()),
-        ("fd", device.as_raw_fd().to_string()),
-        ("rootmode", "40000".to_owned()),
-        ("user_id", "0".to_owned()),
-        ("group_id", "0".to_owned()),
-        ("max_read", MAX_READ.to_string()),
-    ] {
-        rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)?;
-    }
-    rustix::mount::fsconfig_set_flag(fs.as_fd(), "ro")?;
-    rustix::mount::fsconfig_create(fs.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    Ok(rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
-}
-
-struct BlobFilesystem {
-    blob: Arc<Blob>,
-    buffers: Arc<Buffers>,
-    runtime: Handle,
-    closed: watch::Receiver<bool>,
-}
+struct BlobFilesystem(BlobReads);
 
 fn attributes(inode: INodeNo) -> FileAttr {
     let is_file = inode == FILE_INODE;
@@ -134,13 +153,7 @@ fn attributes(inode: INodeNo) -> FileAttr {
 
 impl Filesystem for BlobFilesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Without it the loop driver's reads come one after the other. It has been there since Linux 3.13.
-        if config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).is_err() {
-            tracing::warn!("this kernel's FUSE has no asynchronous direct reads: cold reads will be slow");
-        }
-        // Both setters take the nearest value that the kernel allows.
-        let _ = config.set_max_background(MAX_READS);
-        let _ = config.set_max_write(MAX_READ);
+        fuse_session::negotiate(config);
         Ok(())
     }
 
@@ -161,12 +174,11 @@ impl Filesystem for BlobFilesystem {
         reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH);
     }
 
-    /// The loop driver asks for it when a device is bound.
+    /// Not there: the kernel takes it for done from now on.
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply.ok();
+        reply.error(Errno::ENOSYS);
     }
 
-    /// Answers in full or with `EIO`: the kernel would take a short answer for the end of the file and fill up with zeros.
     fn read(
         &self,
         _: &Request,
@@ -178,42 +190,6 @@ impl Filesystem for BlobFilesystem {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let buf = self.buffers.take(size as usize).filter(|_| !*self.closed.borrow());
-        let Some(mut buf) = buf else { return reply.error(Errno::EIO) };
-        match self.blob.read_cached(offset, &mut buf) {
-            Ok(true) => reply.data(&buf),
-            Ok(false) => self.read_later(offset, buf, reply),
-            Err(error) => fail(offset, size as usize, &error, reply),
-        }
+        self.0.answer(offset, size as usize, reply);
     }
-}
-
-impl BlobFilesystem {
-    fn read_later(&self, offset: u64, mut buf: Buffer, reply: ReplyData) {
-        let (blob, mut closed) = (self.blob.clone(), self.closed.clone());
-        self.runtime.spawn(async move {
-            let result = tokio::select! {
-                result = blob.read(offset, &mut buf) => result,
-                // An error means that the sender is gone, and with it the file.
-                _ = closed.wait_for(|closed| *closed) => return reply.error(Errno::EIO),
-            };
-            match result {
-                Ok(()) => reply.data(&buf),
-                Err(error) => fail(offset, buf.len(), &error, reply),
-            }
-        });
-    }
-}
-
-fn fail(offset: u64, len: usize, error: &granary_blob::ReadError, reply: ReplyData) {
-    /// Second, since the first failure, of the last warning: a reader that tries again and again must not fill the log.
-    static WARNED: AtomicU64 = AtomicU64::new(u64::MAX);
-    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let now = FIRST.elapsed().as_secs();
-    if WARNED.swap(now, Ordering::Relaxed) == now {
-        tracing::debug!(offset, len, reason = error.reason(), %error, "a read of a blob failed");
-    } else {
-        tracing::warn!(offset, len, reason = error.reason(), %error, "a read of a blob failed");
-    }
-    reply.error(Errno::EIO);
 }

@@ -7,13 +7,19 @@
 //! mounted needs no devices.
 
 mod adopt;
+mod apart;
 mod artifacts;
+mod blob_reads;
 mod buffers;
 mod claims;
 mod erofs;
 mod error;
 mod file_image;
+mod filesystem;
 mod fuse_file;
+mod fuse_session;
+mod fusectl;
+mod keeping;
 mod kept;
 mod live;
 mod locks;
@@ -26,7 +32,9 @@ mod origin;
 mod pools;
 mod probe;
 mod read_errors;
+mod repaired;
 mod report;
+mod sealed;
 mod served;
 mod server;
 mod state_dir;
@@ -34,12 +42,13 @@ mod status;
 mod superblocks;
 mod survey;
 mod switch;
+mod takeover;
 mod volumes;
 
 pub use error::ServeError;
 pub use live::MountLayout;
 pub use manifest::{ArtifactError, ArtifactStore, VersionManifest};
-pub use probe::Layout;
+pub use probe::{Layout, LayoutChoice};
 pub use report::{DatasetReport, Report, VersionReport};
 pub use server::{Server, ServerConfig};
 pub use status::{MountStatus, survey_mounts};

@@ -11,6 +11,7 @@ use granary_image::PartRanges;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::filesystem::FilesystemMount;
 use crate::loops::{Label, LoopDevice};
 use crate::served::ServedBlob;
 use crate::switch::Follower;
@@ -26,11 +27,13 @@ pub enum MountLayout {
     EROFSLoopNative,
     /// On loop devices, the blob's over a FUSE file, which fills what is absent.
     EROFSLoopFUSE,
+    /// As a FUSE filesystem, which reads the image itself and fills what is absent.
+    FUSE,
 }
 
 impl MountLayout {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::EROFSFile, Self::EROFSLoopNative, Self::EROFSLoopFUSE];
+    pub const ALL: [Self; 4] = [Self::EROFSFile, Self::EROFSLoopNative, Self::EROFSLoopFUSE, Self::FUSE];
 
     /// The name in reports.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +41,7 @@ impl MountLayout {
             Self::EROFSFile => "EROFSFile",
             Self::EROFSLoopNative => "EROFSLoopNative",
             Self::EROFSLoopFUSE => "EROFSLoopFUSE",
+            Self::FUSE => "FUSE",
         }
     }
 }
@@ -86,6 +90,8 @@ pub(crate) enum Backing {
         since: Instant,
     },
     Fuse(BlobDevice),
+    /// Nothing: it asks this process for bytes of files.
+    Filesystem(FilesystemMount),
     /// The version is being unmounted, or its device is not to be moved any more.
     Closed,
 }
@@ -136,7 +142,7 @@ impl LiveVersion {
 
     /// Starts to move the blob's device when it can be, if there is one.
     pub(crate) fn follow(self: &Arc<Self>, runtime: &Handle) {
-        if self.layout() != MountLayout::EROFSFile {
+        if matches!(self.layout(), MountLayout::EROFSLoopNative | MountLayout::EROFSLoopFUSE) {
             self.follower.get_or_init(|| Follower::start(runtime, self));
         }
     }
@@ -160,7 +166,13 @@ impl LiveVersion {
             Backing::Files(_) => MountLayout::EROFSFile,
             Backing::Native { .. } => MountLayout::EROFSLoopNative,
             Backing::Fuse(_) | Backing::Closed => MountLayout::EROFSLoopFUSE,
+            Backing::Filesystem(_) => MountLayout::FUSE,
         }
+    }
+
+    /// Whether it is the FUSE filesystem whose device has this minor number.
+    pub(crate) fn is_filesystem(&self, minor: u32) -> bool {
+        matches!(&*self.backing.lock(), Backing::Filesystem(mount) if mount.is(minor))
     }
 
     /// Bytes of the cache that stay as long as this is mounted.
@@ -186,7 +198,7 @@ impl LiveVersion {
         let Backing::Fuse(device) = &*backing else { return Ok(false) };
         let device = device.clone();
         let Some(opened) = device.open()? else { return Ok(false) };
-        let moved = opened.change_backing(self.blob.blob.data_file());
+        let moved = self.blob.file.move_away(&opened, self.blob.blob.data_file());
         moved.map_err(ServeError::io("move to the native file", opened.path()))?;
         if let Err(error) = opened.keep_direct() {
             tracing::warn!(device = %opened.path().display(), %error, "what is read takes memory twice");
@@ -196,6 +208,14 @@ impl LiveVersion {
         self.reads.store(device.reads(), Relaxed);
         *backing = Backing::Native { device, hold: NativeHold::new(hold), since: Instant::now() };
         Ok(true)
+    }
+
+    /// Leaves reads to a successor, if a keeper has what it needs.
+    pub(crate) fn leave(&self) {
+        self.blob.file.leave();
+        if let Backing::Filesystem(mount) = &*self.backing.lock() {
+            mount.leave();
+        }
     }
 
     /// The device could not be moved, and is not tried again.

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::claims::Claims;
+use crate::keeping::Keeping;
 use crate::live::{Backing, BlobDevice, LiveVersion, NativeHold};
 use crate::loops::{Label, LoopDevice, Role};
 use crate::pools::Pools;
@@ -23,7 +24,7 @@ use crate::served::{ServedBlob, ServedBlobs};
 use crate::state_dir::{StateDir, VersionDir, read_json, remove_dir};
 use crate::survey::{Mounted, Survey, is_erofs_on_loop};
 use crate::volumes::{Volume, Volumes};
-use crate::{Layout, ServeError, VersionManifest, artifacts, erofs, file_image, superblocks};
+use crate::{Layout, ServeError, ServerConfig, VersionManifest, artifacts, erofs, file_image, fusectl, superblocks};
 
 /// A blob's device is never empty, though a dataset can be.
 const LEAST_BLOB_BYTES: u64 = granary_image::BLOCK_BYTES;
@@ -41,19 +42,22 @@ pub(crate) struct Node {
     pub(crate) volumes: Volumes,
     pub(crate) blobs: ServedBlobs,
     versions: Mutex<HashMap<String, Arc<LiveVersion>>>,
+    /// Names of versions that nobody served before this process did, though they were mounted.
+    pub(crate) interrupted: Mutex<Vec<String>>,
 }
 
 impl Node {
-    pub(crate) fn open(root: &Path, runtime: Handle) -> Result<Self, ServeError> {
-        let state = StateDir::open(root)?;
-        let layout = probe(state.root());
+    pub(crate) fn open(config: &ServerConfig, runtime: Handle) -> Result<Self, ServeError> {
+        let state = StateDir::open(&config.state_dir)?;
+        let layout = probe(state.root(), config.layout);
         let claims = Arc::new(Claims::find(&state, &survey(&state.instance)?)?);
         Ok(Self {
             layout,
             pools: Pools::load(state.pools_file(), claims.clone()),
             volumes: Volumes::load(state.volumes())?,
-            blobs: ServedBlobs::new(runtime.clone()),
+            blobs: ServedBlobs::new(runtime.clone(), Keeping::start(config.keeper.as_deref())),
             versions: Mutex::default(),
+            interrupted: Mutex::default(),
             claims,
             runtime,
             state,
@@ -64,9 +68,15 @@ impl Node {
         survey(&self.state.instance)
     }
 
-    /// Has the open pools ask for what is read natively when they need the room.
+    /// Has the open pools ask for what is read natively when they need the room, and tell what of it they have repaired.
     pub(crate) fn lend(self: &Arc<Self>) {
         for (name, pool) in self.pools.all() {
+            let (node, of) = (Arc::downgrade(self), name.clone());
+            pool.set_repaired(move |blob_id, range| {
+                if let Some(node) = node.upgrade() {
+                    node.forget_pages(&of, blob_id, range);
+                }
+            });
             let node = Arc::downgrade(self);
             pool.set_give_back(move || node.upgrade().is_some_and(|node| node.give_back(&name)));
         }
@@ -112,10 +122,13 @@ impl Node {
         let parts = Arc::new(parts);
         let pool = self.pools.get(&manifest.pool)?;
         let blob = self.blobs.serve(&manifest, &pool, table)?;
+        let resumed = self.resume_filesystem(key, &dir, &manifest, &blob)?;
         let survey = self.survey()?;
-        let backing = match survey.mounted(key) {
-            Some(mounted) => self.heal(key, &dir, &survey, &mounted, &blob)?,
-            None => match self.hold_for_mount(&manifest, &pool, &blob, &parts) {
+        let backing = match (resumed, survey.mounted(key)) {
+            (Some(resumed), _) => resumed,
+            (None, Some(mounted)) => self.heal(key, &dir, &manifest, &survey, &mounted, &blob)?,
+            (None, None) if self.layout == Layout::FUSE => self.mount_filesystem(key, &dir, &blob)?,
+            (None, None) => match self.hold_for_mount(&manifest, &pool, &blob, &parts) {
                 Some(hold) => self.mount_files(key, &dir, &manifest, &blob, hold)?,
                 None => self.mount_loops(key, &dir, &manifest, &blob)?,
             },
@@ -191,12 +204,13 @@ impl Node {
         Ok(Backing::Fuse(BlobDevice { number: blob.number(), label: blob_label }))
     }
 
-    /// Goes on with what a predecessor mounted: what is read natively and is held stays so, and every other blob's device
-    /// moves to this process's file, below whoever reads.
+    /// Goes on with what a predecessor mounted: what is read natively and is held stays so, and what a keeper has held is served
+    /// by now. Every other blob's device moves to this process's file, below whoever reads.
     fn heal(
         &self,
         key: &str,
         dir: &VersionDir,
+        manifest: &VersionManifest,
         survey: &Survey,
         mounted: &Mounted<'_>,
         blob: &ServedBlob,
@@ -218,9 +232,11 @@ impl Node {
                 let device = BlobDevice { number: pair.blob.number(), label };
                 let backing = match hold {
                     Some(hold) if pair.is_native => Backing::Native { device, hold, since: Instant::now() },
+                    _ if !pair.is_native && blob.file.is_below(pair.blob).unwrap_or(false) => Backing::Fuse(device),
                     _ => {
                         if !pair.is_native {
-                            abort_connection(pair.blob);
+                            pair.blob.backing_minor().into_iter().for_each(abort_connection);
+                            self.interrupted.lock().push(manifest.version.clone());
                         }
                         let moved = pair.blob.change_backing(&blob.file);
                         moved.map_err(ServeError::io("move to a new file", pair.blob.path()))?;
@@ -237,17 +253,18 @@ impl Node {
 
     /// Shows a live version at `target`.
     pub(crate) fn bind(&self, volume_id: &str, key: &str, target: &Path) -> Result<(), ServeError> {
-        let made_target = match DirBuilder::new().mode(0o750).create(target) {
-            Ok(()) => true,
-            // One that an earlier, failed call made still counts as made.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.volumes.at(target).is_some_and(|volume| volume.made_target)
-            }
-            Err(error) => return Err(ServeError::io("create", target)(error)),
-        };
-        // Kept before the mount, so that no mount is without one.
+        let is_there = target.symlink_metadata().is_ok();
+        // One that an earlier, interrupted call made still counts as made.
+        let made_target = !is_there || self.volumes.at(target).is_some_and(|volume| volume.made_target);
+        // Kept before the directory and the mount, so that neither is without one.
         let (volume_id, version) = (volume_id.to_owned(), key.to_owned());
         self.volumes.insert(Volume { volume_id, target: target.to_owned(), version, made_target })?;
+        match DirBuilder::new().mode(0o750).create(target) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(ServeError::io("create", target)(error));
+            }
+            _ => {}
+        }
         let source = self.state.version(key).mount_point();
         erofs::bind(&source, target).map_err(ServeError::io("bind-mount a version at", target))
     }
@@ -291,7 +308,7 @@ impl Node {
         let dir = self.state.version(key);
         let mount_point = dir.mount_point();
         let survey = self.survey()?;
-        if survey.mount_points(key).any(|path| path != mount_point) {
+        if self.has_targets(&survey, key) {
             return Ok(false);
         }
         // Somebody may have a file open: what he reads from now on is an error and never what takes the parts' place.
@@ -326,9 +343,19 @@ impl Node {
             || superblocks::may_live(&self.state.version(key))
     }
 
-    /// Forgets every live version without unmounting it.
+    /// Whether version `key` is mounted elsewhere than at its private place.
+    pub(crate) fn has_targets(&self, survey: &Survey, key: &str) -> bool {
+        let mount_point = self.state.version(key).mount_point();
+        survey.mount_points(key).any(|path| path != mount_point)
+    }
+
+    /// Forgets every live version without unmounting it. What a keeper holds is left to a successor: reads wait for it.
     pub(crate) fn leave(&self) {
-        self.versions.lock().clear();
+        let mut versions = self.versions.lock();
+        if self.blobs.keeping.leave() {
+            versions.values().for_each(|version| version.leave());
+        }
+        versions.clear();
     }
 }
 
@@ -336,14 +363,10 @@ fn survey(instance: &str) -> Result<Survey, ServeError> {
     Survey::take(instance).map_err(ServeError::io("look at mounts and loop devices in", "/proc and /sys"))
 }
 
-/// A connection whose server is gone but whose descriptor somebody holds would never answer, and the change of a loop
-/// device's file waits for what is under way. The kernel has aborted the others.
-fn abort_connection(device: &LoopDevice) {
-    let Ok(minor) = device.backing_minor() else { return };
-    let path = format!("/sys/fs/fuse/connections/{minor}/abort");
-    match std::fs::write(&path, "1") {
-        Ok(()) => tracing::info!(path, "aborted a FUSE connection that a predecessor left"),
-        // The control filesystem may not be mounted, and a dead connection is not in it.
-        Err(error) => tracing::debug!(path, %error, "no FUSE connection to abort"),
+/// Ends the FUSE connection of a device. One whose server is gone but whose descriptor somebody holds would never answer, and
+/// the change of a loop device's file waits for what is under way. The kernel has aborted the others.
+pub(crate) fn abort_connection(minor: u32) {
+    if let Err(error) = fusectl::abort(minor) {
+        tracing::warn!(minor, %error, "a FUSE connection that a predecessor left cannot be given up");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,12 +12,15 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use granary_blob::{Origin, OriginError, OriginErrorKind};
 use granary_fetch::{
-    Identity, RetryPolicy, SecretKeys, SharedCredentials, Source, SourceConfig, SourceError, SourcePolicy,
-    read_retrying,
+    Credentials as _, Identity, RetryPolicy, SecretKeys, SharedCredentials, Source, SourceConfig, SourceError,
+    SourcePolicy, read_retrying,
 };
 use granary_image::{Object, SourceId};
 use parking_lot::RwLock;
 use tokio::sync::watch;
+
+#[cfg(test)]
+mod faults;
 
 /// After a restart, the kubelet brings a Secret again within about a minute.
 const SECRET_WAIT: Duration = Duration::from_secs(90);
@@ -28,6 +32,9 @@ pub(crate) struct BlobOrigin {
     /// Whether somebody has brought the Secret since this process started.
     has_secret: watch::Sender<bool>,
     secret_wait: Duration,
+    retries: RetryPolicy,
+    /// What sources that were replaced had counted.
+    replaced_slowdowns: AtomicU64,
 }
 
 impl Default for BlobOrigin {
@@ -37,19 +44,31 @@ impl Default for BlobOrigin {
             credentials: Arc::default(),
             has_secret: watch::Sender::default(),
             secret_wait: SECRET_WAIT,
+            retries: RetryPolicy::DEFAULT,
+            replaced_slowdowns: AtomicU64::new(0),
         }
     }
 }
 
 impl BlobOrigin {
-    /// Opens the sources of a version. One that is open already is replaced: its options may be others by now.
+    /// Opens the sources of a version. One that is open already is replaced if its options are others by now; else it stays,
+    /// with its connections and what its readers know of it.
     pub(crate) fn open_sources(&self, configs: &[SourceConfig], policy: &SourcePolicy) -> Result<(), SourceError> {
         let policy = Arc::new(policy.clone());
+        let is_open = |config: &&SourceConfig| {
+            self.sources.read().get(&config.id()).is_some_and(|source| source.is_as(config, &policy))
+        };
         let opened = configs
             .iter()
+            .filter(|config| !is_open(config))
             .map(|config| Ok((config.id(), Source::open(config, self.credentials.clone(), policy.clone())?)))
             .collect::<Result<Vec<_>, SourceError>>()?;
-        self.sources.write().extend(opened);
+        let mut sources = self.sources.write();
+        for (id, source) in opened {
+            if let Some(replaced) = sources.insert(id, source) {
+                self.replaced_slowdowns.fetch_add(replaced.slowdowns(), Relaxed);
+            }
+        }
         Ok(())
     }
 
@@ -57,6 +76,11 @@ impl BlobOrigin {
     pub(crate) fn set_secret(&self, secret: SecretKeys) {
         self.credentials.replace(secret);
         self.has_secret.send_replace(true);
+    }
+
+    /// Whether the keys are these.
+    pub(crate) fn has(&self, secret: &SecretKeys) -> bool {
+        *self.has_secret.borrow() && *self.credentials.current() == *secret
     }
 
     async fn source(&self, object: &Object) -> Result<Arc<Source>, OriginError> {
@@ -87,16 +111,21 @@ impl Origin for BlobOrigin {
     ) -> Result<BoxStream<'static, Result<Bytes, OriginError>>, OriginError> {
         let source = self.source(object).await?;
         let (key, pin) = (object.key.clone(), object.pin.clone());
-        Ok(read_retrying(source, key, pin, object.size, range, RetryPolicy::default()).map_err(origin_error).boxed())
+        Ok(read_retrying(source, key, pin, object.size, range, self.retries).map_err(origin_error).boxed())
     }
 
     fn slowdowns(&self) -> u64 {
-        self.sources.read().values().map(|source| source.slowdowns()).sum()
+        let open: u64 = self.sources.read().values().map(|source| source.slowdowns()).sum();
+        open + self.replaced_slowdowns.load(Relaxed)
     }
 }
 
 fn origin_error(error: SourceError) -> OriginError {
-    let kind = if error.is_changed() { OriginErrorKind::Changed } else { OriginErrorKind::Unavailable };
+    let kind = match &error {
+        error if error.is_changed() => OriginErrorKind::Changed,
+        error if error.is_wrong() => OriginErrorKind::Wrong,
+        _ => OriginErrorKind::Unavailable,
+    };
     OriginError { kind, reason: error.reason().to_owned(), message: error.to_string() }
 }
 
@@ -120,6 +149,23 @@ mod tests {
     async fn an_unknown_source_is_an_error() {
         let error = BlobOrigin::default().source(&object(&config(Identity::Anonymous))).await.err().unwrap();
         assert_eq!((error.kind, error.reason.as_str()), (OriginErrorKind::Unavailable, "SourceUnknown"));
+    }
+
+    #[test]
+    fn a_source_stays_open_unless_its_options_change() {
+        let origin = BlobOrigin::default();
+        let open = |config: &SourceConfig, policy: &SourcePolicy| {
+            origin.open_sources(std::slice::from_ref(config), policy).unwrap();
+            origin.sources.read()[&config.id()].clone()
+        };
+        let (config, policy) = (config(Identity::Anonymous), SourcePolicy::default());
+        let first = open(&config, &policy);
+        assert!(Arc::ptr_eq(&first, &open(&config, &policy)));
+        let other = SourceConfig { identity: Identity::Secret, ..config.clone() };
+        assert_eq!(other.id(), config.id());
+        let second = open(&other, &policy);
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(&second, &open(&other, &SourcePolicy { ambient: true, ..policy })));
     }
 
     #[tokio::test]

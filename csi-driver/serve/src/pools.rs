@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use granary_blob::{Pool, PoolConfig};
+use granary_blob::{Pool, PoolConfig, SCRUB_RATE};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ pub(crate) struct Pools {
     claims: Arc<Claims>,
     file: PathBuf,
     pools: Mutex<BTreeMap<String, Entry>>,
+    /// Bytes a second of each pool that are checked.
+    scrub_rate: AtomicU64,
 }
 
 struct Entry {
@@ -69,10 +72,11 @@ impl Pools {
         let open = |(name, settings): (String, Settings)| {
             let pool = claims.open_pool(&name, (&settings).into());
             let pool = pool.inspect_err(|error| tracing::error!(class = name, %error, "a cache cannot be opened")).ok();
+            pool.iter().for_each(|pool| pool.set_scrub_rate(SCRUB_RATE));
             (name, Entry { settings, pool })
         };
         let pools = Mutex::new(settings.into_iter().map(open).collect());
-        Self { claims, file, pools }
+        Self { claims, file, pools, scrub_rate: AtomicU64::new(SCRUB_RATE) }
     }
 
     /// Opens a pool, or gives an open one new limits. Gives whether it was opened.
@@ -87,12 +91,23 @@ impl Pools {
                 pool.reconfigure(&config)?;
                 (pool.clone(), false)
             }
-            _ => (self.claims.open_pool(name, config)?, true),
+            _ => {
+                let pool = self.claims.open_pool(name, config)?;
+                pool.set_scrub_rate(self.scrub_rate.load(Relaxed));
+                (pool, true)
+            }
         };
         pools.insert(name.to_owned(), Entry { settings, pool: Some(pool) });
         let settings: BTreeMap<_, _> = pools.iter().map(|(name, entry)| (name, &entry.settings)).collect();
         write_json(&self.file, &settings)?;
         Ok(is_new)
+    }
+
+    /// Has every pool checked at this rate, and those that are opened later.
+    pub(crate) fn set_scrub_rate(&self, bytes_per_second: u64) {
+        let pools = self.pools.lock();
+        self.scrub_rate.store(bytes_per_second, Relaxed);
+        pools.values().filter_map(|entry| entry.pool.as_ref()).for_each(|pool| pool.set_scrub_rate(bytes_per_second));
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Pool>, ServeError> {

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 
 use granary_image::{BLOCK_BYTES, ImageBuilder};
 use rustix::mount::FsOpenFlags;
@@ -17,23 +18,112 @@ pub enum Layout {
     EROFSFile,
     /// EROFS on two loop devices, image and blob.
     EROFSLoop,
+    /// As a FUSE filesystem, which reads the image itself.
+    FUSE,
     /// Not at all: a sentence that says what is missing and what to do.
     Unsupported(String),
+}
+
+/// How versions shall be mounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayoutChoice {
+    /// By the first layout of which the kernel has all, in the order below.
+    #[default]
+    Auto,
+    /// By [`Layout::EROFSFile`] or not at all.
+    EROFSFile,
+    /// By [`Layout::EROFSLoop`] or not at all.
+    EROFSLoop,
+    /// By [`Layout::FUSE`] or not at all.
+    FUSE,
+}
+
+impl LayoutChoice {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::EROFSFile, Self::EROFSLoop, Self::FUSE];
+
+    /// The name on command lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "Auto",
+            Self::EROFSFile => "EROFSFile",
+            Self::EROFSLoop => "EROFSLoop",
+            Self::FUSE => "FUSE",
+        }
+    }
+}
+
+impl FromStr for LayoutChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|choice| choice.as_str() == name);
+        found.ok_or_else(|| format!("it must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
+    }
 }
 
 /// EROFS takes further devices from this version on.
 const LEAST_KERNEL: (u32, u32) = (5, 16);
 
 /// Finds out by asking for each part, which also loads the modules. Images will lie in `dir`.
-pub(crate) fn probe(dir: &Path) -> Layout {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    match check(&release).map(|()| mount_files(dir)) {
-        Ok(Ok(())) => Layout::EROFSFile,
-        Ok(Err(error)) => {
-            tracing::info!(%error, "this kernel mounts versions by loop devices only");
-            Layout::EROFSLoop
+pub(crate) fn probe(dir: &Path, choice: LayoutChoice) -> Layout {
+    choose(choice, &ThisKernel(dir))
+}
+
+/// What a kernel can be asked for; an error is a sentence that says what is missing and what to do.
+trait Kernel {
+    fn erofs_on_loops(&self) -> Result<(), String>;
+    /// Only where loops can be had, which versions with absent parts need.
+    fn erofs_on_files(&self) -> Result<(), String>;
+    fn fuse(&self) -> Result<(), String>;
+}
+
+fn choose(choice: LayoutChoice, kernel: &impl Kernel) -> Layout {
+    let found = match choice {
+        LayoutChoice::Auto => best(kernel),
+        LayoutChoice::EROFSFile => {
+            kernel.erofs_on_loops().and_then(|()| kernel.erofs_on_files()).map(|()| Layout::EROFSFile)
         }
-        Err(reason) => Layout::Unsupported(reason),
+        LayoutChoice::EROFSLoop => kernel.erofs_on_loops().map(|()| Layout::EROFSLoop),
+        LayoutChoice::FUSE => kernel.fuse().map(|()| Layout::FUSE),
+    };
+    found.unwrap_or_else(Layout::Unsupported)
+}
+
+fn best(kernel: &impl Kernel) -> Result<Layout, String> {
+    let Err(reason) = kernel.erofs_on_loops() else {
+        return Ok(match kernel.erofs_on_files() {
+            Ok(()) => Layout::EROFSFile,
+            Err(reason) => {
+                tracing::info!(reason, "this kernel mounts versions by loop devices only");
+                Layout::EROFSLoop
+            }
+        });
+    };
+    // What EROFS lacks comes first: it is what should be had.
+    kernel.fuse().map_err(|_| reason.clone())?;
+    tracing::warn!(
+        reason,
+        "this kernel cannot mount versions itself: each read that it has not cached asks this process"
+    );
+    Ok(Layout::FUSE)
+}
+
+struct ThisKernel<'a>(&'a Path);
+
+impl Kernel for ThisKernel<'_> {
+    fn erofs_on_loops(&self) -> Result<(), String> {
+        erofs_on_loops(&rustix::system::uname().release().to_string_lossy())
+    }
+
+    fn erofs_on_files(&self) -> Result<(), String> {
+        mount_files(self.0)
+            .map_err(|error| format!("it does not mount EROFS on files ({error}): choose EROFSLoop, or a later kernel"))
+    }
+
+    fn fuse(&self) -> Result<(), String> {
+        filesystem("fuse")?;
+        device("/dev/fuse", "fuse")
     }
 }
 
@@ -54,19 +144,25 @@ fn mount_files(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn check(release: &str) -> Result<(), String> {
+fn erofs_on_loops(release: &str) -> Result<(), String> {
     if kernel_version(release).is_some_and(|version| version < LEAST_KERNEL) {
         let (major, minor) = LEAST_KERNEL;
         return Err(format!("it is Linux {release}, and {major}.{minor} or later is needed"));
     }
-    for filesystem in ["erofs", "fuse"] {
-        rustix::mount::fsopen(filesystem, FsOpenFlags::FSOPEN_CLOEXEC)
-            .map_err(|error| lack(&format!("filesystem {filesystem}"), filesystem, error.into()))?;
-    }
-    for (device, module) in [("/dev/loop-control", "loop"), ("/dev/fuse", "fuse")] {
-        OpenOptions::new().read(true).write(true).open(device).map_err(|error| lack(device, module, error))?;
-    }
-    Ok(())
+    filesystem("erofs")?;
+    filesystem("fuse")?;
+    device("/dev/loop-control", "loop")?;
+    device("/dev/fuse", "fuse")
+}
+
+fn filesystem(name: &str) -> Result<(), String> {
+    let opened = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC);
+    opened.map(drop).map_err(|error| lack(&format!("filesystem {name}"), name, error.into()))
+}
+
+fn device(path: &str, module: &str) -> Result<(), String> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened.map(drop).map_err(|error| lack(path, module, error))
 }
 
 fn lack(what: &str, module: &str, error: io::Error) -> String {
@@ -98,7 +194,7 @@ mod tests {
 
     #[test]
     fn an_old_kernel_is_named() {
-        let reason = check("5.10.0-8-amd64").unwrap_err();
+        let reason = erofs_on_loops("5.10.0-8-amd64").unwrap_err();
         assert!(reason.contains("5.10.0-8-amd64") && reason.contains("5.16"), "{reason}");
     }
 
@@ -108,5 +204,58 @@ mod tests {
         assert!(missing.contains("load the kernel module erofs"), "{missing}");
         let refused = lack("/dev/fuse", "fuse", rustix::io::Errno::PERM.into());
         assert!(refused.contains("root"), "{refused}");
+    }
+
+    /// Whether it has EROFS on loops, EROFS on files, and FUSE.
+    struct Fake(bool, bool, bool);
+
+    fn had(what: &str, has: bool) -> Result<(), String> {
+        if has { Ok(()) } else { Err(what.to_owned()) }
+    }
+
+    impl Kernel for Fake {
+        fn erofs_on_loops(&self) -> Result<(), String> {
+            had("loops", self.0)
+        }
+
+        fn erofs_on_files(&self) -> Result<(), String> {
+            assert!(self.0, "of no use alone");
+            had("files", self.1)
+        }
+
+        fn fuse(&self) -> Result<(), String> {
+            had("fuse", self.2)
+        }
+    }
+
+    #[test]
+    fn the_best_that_the_kernel_has_is_chosen_or_what_was_asked_for_and_nothing_else() {
+        use LayoutChoice as C;
+        let lacks = |what: &str| Layout::Unsupported(what.to_owned());
+        let (all, old, none) = (Fake(true, true, true), Fake(true, false, true), Fake(false, false, false));
+        let fuse = Fake(false, false, true);
+        for (choice, kernel, expected) in [
+            (C::Auto, &all, Layout::EROFSFile),
+            (C::Auto, &old, Layout::EROFSLoop),
+            (C::Auto, &fuse, Layout::FUSE),
+            (C::Auto, &none, lacks("loops")),
+            (C::EROFSFile, &all, Layout::EROFSFile),
+            (C::EROFSFile, &old, lacks("files")),
+            (C::EROFSFile, &fuse, lacks("loops")),
+            (C::EROFSLoop, &all, Layout::EROFSLoop),
+            (C::EROFSLoop, &fuse, lacks("loops")),
+            (C::FUSE, &all, Layout::FUSE),
+            (C::FUSE, &none, lacks("fuse")),
+        ] {
+            assert_eq!(choose(choice, kernel), expected, "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_read_as_it_is_written() {
+        for choice in LayoutChoice::ALL {
+            assert_eq!(choice.as_str().parse(), Ok(choice));
+        }
+        assert!("fuse".parse::<LayoutChoice>().unwrap_err().contains("Auto, EROFSFile, EROFSLoop, FUSE"));
     }
 }

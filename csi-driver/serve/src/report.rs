@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use granary_blob::{BlobStats, BlobTag, PoolUsage, ReadErrorCount};
+use granary_blob::{BlobStats, BlobTag, PoolUsage, ReadErrorCount, ScrubStats};
 
 use crate::MountLayout;
 use crate::node::Node;
@@ -16,6 +16,8 @@ pub struct Report {
     pub datasets: Vec<DatasetReport>,
     /// Sums over all blobs since the server started.
     pub traffic: BlobStats,
+    /// Sums over all pools since they were opened.
+    pub scrub: ScrubStats,
 }
 
 /// One dataset on this node.
@@ -66,7 +68,9 @@ pub(crate) fn report(node: &Node) -> Report {
     for dataset in &mut datasets {
         dataset.versions.sort();
     }
-    Report { pools: pools.iter().map(|(name, pool)| (name.clone(), pool.usage())).collect(), datasets, traffic }
+    let scrub = pools.iter().map(|(_, pool)| pool.scrub_stats()).fold(ScrubStats::default(), std::ops::Add::add);
+    let pools = pools.iter().map(|(name, pool)| (name.clone(), pool.usage())).collect();
+    Report { pools, datasets, traffic, scrub }
 }
 
 fn entry<'a>(datasets: &'a mut BTreeMap<BlobTag, DatasetReport>, tag: &BlobTag) -> &'a mut DatasetReport {

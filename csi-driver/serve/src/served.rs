@@ -4,15 +4,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use granary_blob::{Blob, BlobStats, BlobTag, Pool, ReadErrorCount};
+use granary_fetch::SecretKeys;
 use granary_image::ExtentTable;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::blob_reads::{BlobReads, Service};
 use crate::buffers::Buffers;
-use crate::fuse_file::{FuseFile, MAX_READ};
+use crate::fuse_file::FuseFile;
+use crate::fuse_session::MAX_READ;
+use crate::keeping::{Keeping, Kept};
 use crate::origin::BlobOrigin;
 use crate::read_errors::ReadErrors;
-use crate::{ServeError, VersionManifest};
+use crate::{ServeError, VersionManifest, sealed};
 
 /// A blob with its origin and its FUSE file, shared by all mounted versions of it.
 pub(crate) struct ServedBlob {
@@ -24,6 +28,14 @@ pub(crate) struct ServedBlob {
     base: BlobStats,
     base_errors: Vec<ReadErrorCount>,
     closed: Arc<Mutex<Counted>>,
+    keeping: Keeping,
+    keys: KeptKeys,
+}
+
+/// The keys of a blob's sources, for a successor.
+struct KeptKeys {
+    name: String,
+    kept: Mutex<Option<Kept>>,
 }
 
 /// What blobs have counted that are served no more.
@@ -34,6 +46,20 @@ struct Counted {
 }
 
 impl ServedBlob {
+    /// New keys for the sources, also for a successor.
+    pub(crate) fn set_secret(&self, secret: SecretKeys) {
+        // Held to the end: the last keys are the last that are kept.
+        let mut kept = self.keys.kept.lock();
+        if self.origin.has(&secret) {
+            return;
+        }
+        match sealed::seal(&secret) {
+            Ok(memory) => *kept = Some(self.keeping.keep(&self.keys.name, vec![memory])),
+            Err(error) => tracing::warn!(%error, "a successor of this process will wait for keys"),
+        }
+        self.origin.set_secret(secret);
+    }
+
     fn add_to(&self, sum: &mut Counted) {
         sum.stats = sum.stats + (self.blob.stats() - self.base);
         sum.errors.add(&self.tag, self.blob.read_errors(), &self.base_errors);
@@ -57,16 +83,18 @@ pub(crate) struct ServedBlobs {
     /// A blob can outlive its service while the kernel finishes with it, and keeps its origin for as long.
     origins: Mutex<HashMap<Name, Weak<BlobOrigin>>>,
     closed: Arc<Mutex<Counted>>,
+    pub(crate) keeping: Keeping,
 }
 
 impl ServedBlobs {
-    pub(crate) fn new(runtime: Handle) -> Self {
+    pub(crate) fn new(runtime: Handle, keeping: Keeping) -> Self {
         Self {
             runtime,
             buffers: Buffers::new(MAX_READ as usize),
             blobs: Mutex::default(),
             origins: Mutex::default(),
             closed: Arc::default(),
+            keeping,
         }
     }
 
@@ -87,8 +115,10 @@ impl ServedBlobs {
         if let Some(served) = blobs.get(&name).and_then(Weak::upgrade) {
             return Ok(served);
         }
-        let file = FuseFile::open(blob.clone(), self.buffers.clone(), self.runtime.clone())
+        let kept_as = format!("{}/{}", manifest.pool, manifest.blob_id);
+        let file = FuseFile::open(&blob, &self.buffers, &self.runtime, &self.keeping, &kept_as)
             .map_err(ServeError::io("serve by", "/dev/fuse"))?;
+        let keys = self.left_keys(&kept_as, &origin);
         let served = Arc::new(ServedBlob {
             origin,
             file,
@@ -97,9 +127,30 @@ impl ServedBlobs {
             base_errors: blob.read_errors(),
             blob,
             closed: self.closed.clone(),
+            keeping: self.keeping.clone(),
+            keys,
         });
         blobs.insert(name, Arc::downgrade(&served));
         Ok(served)
+    }
+
+    /// The keys that a predecessor had, until somebody brings newer ones.
+    fn left_keys(&self, blob: &str, origin: &BlobOrigin) -> KeptKeys {
+        let name = format!("keys-1/{blob}");
+        let kept = self.keeping.take(&name).and_then(|mut left| {
+            let memory = left.pop()?;
+            match memory.try_clone().and_then(sealed::open) {
+                Ok(keys) => origin.set_secret(keys),
+                Err(error) => tracing::warn!(blob, %error, "the keys that were kept cannot be read"),
+            }
+            Some(self.keeping.keep(&name, vec![memory]))
+        });
+        KeptKeys { name, kept: Mutex::new(kept) }
+    }
+
+    /// Reads of a blob for a session that is not the blob's own.
+    pub(crate) fn reads(&self, served: &ServedBlob) -> (BlobReads, Service) {
+        BlobReads::new(served.blob.clone(), self.buffers.clone(), self.runtime.clone())
     }
 
     fn origin(&self, name: &Name) -> Arc<BlobOrigin> {

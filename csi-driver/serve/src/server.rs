@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use granary_blob::PoolConfig;
 use granary_fetch::SecretKeys;
@@ -14,7 +15,11 @@ use crate::artifacts::{self, run_blocking};
 use crate::locks::NamedLocks;
 use crate::node::Node;
 use crate::state_dir::write_json;
-use crate::{ArtifactStore, Layout, Report, ServeError, VersionManifest, kept, mountinfo, report};
+use crate::{ArtifactStore, Layout, LayoutChoice, Report, ServeError, VersionManifest, kept, mountinfo, report};
+
+/// How long an unpublish waits for the kernel to let its version go: reads that wait for a source hold that up as long as
+/// another version of the blob is served. The target is free by then.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a server is started.
 #[derive(Clone, Debug)]
@@ -24,6 +29,11 @@ pub struct ServerConfig {
     pub state_dir: PathBuf,
     /// Pools by the name of their class; those that a predecessor had are remembered.
     pub pools: BTreeMap<String, PoolConfig>,
+    /// How versions shall be mounted. What a predecessor mounted stays as it is.
+    pub layout: LayoutChoice,
+    /// Where a keeper listens, which holds what a successor needs. It may come, go and come back. Without one, reads through the
+    /// daemon fail from the end of a process until its successor has come.
+    pub keeper: Option<PathBuf>,
 }
 
 /// Mounts versions at targets. Every operation may be called again, at the same time, and after a crash.
@@ -43,7 +53,7 @@ impl Server {
         let versions: Arc<NamedLocks<String>> = Arc::default();
         let locks = versions.clone();
         let node = run_blocking(move || {
-            let node = Arc::new(Node::open(&config.state_dir, blobs_runtime)?);
+            let node = Arc::new(Node::open(&config, blobs_runtime)?);
             node.lend();
             for (name, pool) in config.pools {
                 node.pools.set(&name, pool)?;
@@ -71,6 +81,12 @@ impl Server {
             self.serve_mounted();
         }
         Ok(())
+    }
+
+    /// Checks what each pool has against its checksums at this rate, in the background; 0: not at all. Without this it is
+    /// [`granary_blob::SCRUB_RATE`]. A pass over a pool begins now, if none is under way, and then once a day.
+    pub fn set_scrub_rate(&self, bytes_per_second: u64) {
+        self.node.pools.set_scrub_rate(bytes_per_second);
     }
 
     /// Tries again to serve what a predecessor mounted and could not be served at the start, for want of its cache say.
@@ -175,15 +191,26 @@ impl Server {
 
     async fn release_unused(&self, target_lock: OwnedMutexGuard<()>, key: String) -> Result<(), ServeError> {
         let version_lock = self.versions.lock(key.clone()).await;
-        let (node, locks) = (self.node.clone(), self.versions.clone());
-        run_blocking(move || {
+        let (node, locks, version) = (self.node.clone(), self.versions.clone(), key.clone());
+        let mut release = self.runtime.spawn(run_blocking(move || {
             let _locks = (target_lock, version_lock);
             if node.release_unused(&key)? {
                 kept::trim(&node, &locks)?;
             }
             Ok(())
-        })
-        .await
+        }));
+        match tokio::time::timeout(RELEASE_PATIENCE, &mut release).await {
+            Ok(released) => released.unwrap_or(Err(ServeError::Stopped)),
+            Err(_) => {
+                tracing::warn!(version, "the target is free; the version is let go when reads of it have ended");
+                self.runtime.spawn(async move {
+                    if let Ok(Err(error)) = release.await {
+                        tracing::error!(version, %error, "cannot let a version go");
+                    }
+                });
+                Ok(())
+            }
+        }
     }
 
     /// Whether a version is mounted at `target`.
@@ -193,13 +220,25 @@ impl Server {
         survey.is_ok_and(|survey| survey.version_at(&target).is_some())
     }
 
+    /// Whether it is `version` that is mounted at `target`.
+    pub fn shows(&self, target: &Path, version: &VersionManifest) -> bool {
+        let Ok(target) = mountinfo::canonical(target) else { return false };
+        self.node.survey().is_ok_and(|survey| survey.version_at(&target) == Some(&version.key()))
+    }
+
     /// New keys for the sources of what is published as `volume_id`.
     pub fn refresh_secret(&self, volume_id: &str, secret: SecretKeys) {
         for key in self.node.volumes.versions_of(volume_id) {
             if let Some(version) = self.node.live(&key) {
-                version.blob.origin.set_secret(secret.clone());
+                version.blob.set_secret(secret.clone());
             }
         }
+    }
+
+    /// Versions by their names that were mounted and that nobody served before this server did: whoever read them in between may
+    /// have got errors.
+    pub fn interrupted(&self) -> Vec<String> {
+        self.node.interrupted.lock().clone()
     }
 
     /// What is mounted and cached now.
@@ -209,15 +248,25 @@ impl Server {
 
     /// Unmounts every target, those that a predecessor published included.
     pub async fn unpublish_all(&self) {
-        for volume in self.node.volumes.all() {
+        self.unpublish_where(|_| true).await;
+    }
+
+    /// Unmounts every target but this one.
+    pub async fn unpublish_others(&self, target: &Path) {
+        let target = mountinfo::canonical(target).ok();
+        self.unpublish_where(|other| Some(other) != target.as_deref()).await;
+    }
+
+    async fn unpublish_where(&self, holds: impl Fn(&Path) -> bool) {
+        for volume in self.node.volumes.all().into_iter().filter(|volume| holds(&volume.target)) {
             if let Err(error) = self.unpublish(&volume.volume_id, &volume.target).await {
                 tracing::error!(target = %volume.target.display(), %error, "cannot unmount");
             }
         }
     }
 
-    /// Ends the server: with `unmount` everything is unmounted, otherwise mounts stay for a successor and reads of them fail
-    /// until it has come.
+    /// Ends the server: with `unmount` everything is unmounted, otherwise mounts stay for a successor. If a keeper has them, reads
+    /// wait until it has come, and this process must end; otherwise they fail until then.
     pub async fn stop(&self, unmount: bool) {
         if unmount {
             self.unpublish_all().await;
@@ -241,8 +290,13 @@ fn publish(
         Some(version) => version,
         None => node.open_version(key)?,
     };
-    version.blob.origin.set_secret(secret);
-    if is_bound { node.keep_record(volume_id, key, target) } else { node.bind(volume_id, key, target) }
+    version.blob.set_secret(secret);
+    if is_bound {
+        node.renew(key, target)?;
+        node.keep_record(volume_id, key, target)
+    } else {
+        node.bind(volume_id, key, target)
+    }
 }
 
 /// Takes back what a failed publish did. What cannot be taken back now is repaired by the next call or the next start.

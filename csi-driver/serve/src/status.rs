@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::filesystem::source;
 use crate::loops::{self, Backing, Label, LoopDevice, Role};
 use crate::mountinfo::{self, Mount};
 use crate::state_dir::{VersionDir, is_private, read_json};
@@ -32,7 +33,8 @@ pub fn survey_mounts() -> io::Result<Vec<MountStatus>> {
     // What goes in between is left out.
     let mounts = mountinfo::read()?;
     let devices = loops::find_all()?;
-    Ok(mounts.iter().filter_map(|mount| status(mount, &devices)).collect())
+    let on_top = |mount: &&Mount| mountinfo::at(&mounts, &mount.mount_point) == Some(mount);
+    Ok(mounts.iter().filter(on_top).filter_map(|mount| status(mount, &devices)).collect())
 }
 
 fn status(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<MountStatus> {
@@ -40,7 +42,7 @@ fn status(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<Mou
         Some((_, key, _)) if mount.filesystem == "erofs" => {
             (VersionDir::of_image(Path::new(&mount.source))?, key.to_owned(), MountLayout::EROFSFile)
         }
-        _ => on_loops(mount, devices)?,
+        _ => as_filesystem(mount).or_else(|| on_loops(mount, devices))?,
     };
     if is_private(&mount.mount_point, &key) {
         return None;
@@ -48,7 +50,11 @@ fn status(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<Mou
     let manifest = read_json::<VersionManifest>(&dir.manifest()).ok();
     let cached_percent = match layout {
         MountLayout::EROFSFile | MountLayout::EROFSLoopNative => Some(100),
-        MountLayout::EROFSLoopFUSE => manifest.as_ref().and_then(|manifest| cached_percent(&dir, manifest)),
+        // Not all: else it would not be served through FUSE, or is about to be no more.
+        MountLayout::EROFSLoopFUSE => {
+            manifest.as_ref().and_then(|m| cached_percent(&dir, m)).map(|percent| percent.min(99))
+        }
+        MountLayout::FUSE => manifest.as_ref().and_then(|manifest| cached_percent(&dir, manifest)),
     };
     let dataset = manifest.as_ref().map(|manifest| &manifest.dataset);
     Some(MountStatus {
@@ -61,6 +67,12 @@ fn status(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<Mou
 }
 
 /// The version's directory and key, and its layout.
+fn as_filesystem(mount: &Mount) -> Option<(VersionDir, String, MountLayout)> {
+    let (_, key) = source::parse_any(mount)?;
+    Some((VersionDir::of_image(Path::new(&mount.source))?, key.to_owned(), MountLayout::FUSE))
+}
+
+/// The same.
 fn on_loops(mount: &Mount, devices: &[(Label, LoopDevice, Backing)]) -> Option<(VersionDir, String, MountLayout)> {
     if !survey::is_erofs_on_loop(mount) {
         return None;
@@ -83,6 +95,5 @@ fn cached_percent(dir: &VersionDir, manifest: &VersionManifest) -> Option<u8> {
     let pool = pools::dir_of(&dir.pools_file()?, &manifest.pool)?;
     let data = fs::metadata(pool.join("blobs").join(&manifest.blob_id).join("data")).ok()?;
     let percent = (data.blocks() * 512).saturating_mul(100).checked_div(manifest.blob_bytes)?;
-    // Not all: else it would not be served through FUSE, or is about to be no more.
-    u8::try_from(percent.min(99)).ok()
+    u8::try_from(percent.min(100)).ok()
 }

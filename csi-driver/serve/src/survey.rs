@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::file_image;
+use crate::filesystem::source;
 use crate::loops::{self, Backing, LOOP_MAJOR, Label, LoopDevice, Role};
 use crate::mountinfo::{self, Mount};
 
@@ -24,7 +25,7 @@ struct Device {
     minor: u32,
 }
 
-/// How a version is mounted.
+/// How a version is mounted that the kernel reads by itself.
 pub(crate) enum Mounted<'a> {
     /// On two loop devices.
     Loops(Pair<'a>),
@@ -68,7 +69,8 @@ impl Survey {
             let is_it = |d: &&Device| d.label.role == Role::Image && d.minor == mount.minor;
             return self.devices.iter().find(is_it).map(|image| image.label.version.as_str());
         }
-        self.on_files(mount).map(|(key, _)| key)
+        let on_files = self.on_files(mount).map(|(key, _)| key);
+        on_files.or_else(|| source::parse(mount, &self.instance))
     }
 
     /// The version and the blob of a mount that has no device.
@@ -77,15 +79,21 @@ impl Survey {
         file_image::parse(Path::new(&mount.source), &self.instance).filter(|_| can_be)
     }
 
-    /// How version `key` is mounted, if it is anywhere.
+    /// How version `key` is mounted, if it is anywhere, but as a FUSE filesystem.
     pub(crate) fn mounted(&self, key: &str) -> Option<Mounted<'_>> {
         let pair = self.of(key).filter(|d| d.label.role == Role::Image && self.is_mounted(d.minor)).find_map(|image| {
             let role = Role::BlobFor(image.device.number());
             let blob = self.of(key).find(|d| d.label.role == role)?;
             Some(Pair { image: &image.device, blob: &blob.device, is_native: blob.backing != Backing::Plain })
         });
-        let on_files = || self.mount_points(key).next().map(Mounted::Files);
+        let is_it = |mount: &&Mount| self.on_files(mount).is_some_and(|(of, _)| of == key);
+        let on_files = || self.mounts.iter().find(is_it).map(|mount| Mounted::Files(&mount.mount_point));
         pair.map(Mounted::Loops).or_else(on_files)
+    }
+
+    /// The mounts of version `key` that are FUSE filesystems.
+    pub(crate) fn filesystems(&self, key: &str) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(move |mount| source::parse(mount, &self.instance) == Some(key))
     }
 
     /// Every device of version `key`, mounted or not.
@@ -95,7 +103,7 @@ impl Survey {
 
     /// Keys of all versions that have a device or a mount.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        let mounted = self.mounts.iter().filter_map(|mount| self.on_files(mount)).map(|(key, _)| key);
+        let mounted = self.mounts.iter().filter(|mount| mount.major == ANONYMOUS_MAJOR).filter_map(|m| self.key_of(m));
         self.devices.iter().map(|device| device.label.version.as_str()).chain(mounted)
     }
 

@@ -64,7 +64,7 @@ pub fn options(operator: &Operator, work: &Path, data: &Path) -> IndexOptions {
     ];
     match Options::try_parse_from(arguments).unwrap().command {
         Command::Index(options) => options,
-        Command::Node(_) => unreachable!("parsed as index"),
+        Command::Node(_) | Command::Keeper(_) => unreachable!("parsed as index"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use granary_crds::DataStorageClass;
 use granary_crds::node_cache::{DatasetReport, Layout, PoolReport};
-use granary_csi_driver::mounter::{Content, MountError, MountReport, Mounter, Secret, Traffic};
+use granary_csi_driver::mounter::{Content, MountError, MountReport, Mounter, Scrub, Secret, Traffic};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What is mounted.
@@ -109,6 +109,7 @@ impl Mounter for FakeMounter {
                 uncached_bytes: 512,
                 failed_writes: 5,
             },
+            scrub: Scrub { checked_bytes: 32768, passes: 4, damaged_parts: 2, repaired_parts: 1 },
         }
     }
 }

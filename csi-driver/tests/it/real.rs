@@ -13,7 +13,7 @@ use granary_csi_driver::cluster::Cluster;
 use granary_csi_driver::mounter::{Content, Mounter};
 use granary_csi_driver::server_mounter::ServerMounter;
 use granary_csi_driver::{index_job, node_cache};
-use granary_serve::{Server, ServerConfig};
+use granary_serve::{LayoutChoice, Server, ServerConfig};
 use k8s_openapi::jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -88,7 +88,10 @@ async fn a_pod_reads_what_was_indexed_and_nothing_stays() {
     let version = object(index(&operator, &data, root.path()).await);
     let state_dir = root.path().join("state");
     std::fs::create_dir(root.path().join("cache")).unwrap();
-    let server = Server::start(ServerConfig { state_dir, pools: BTreeMap::new() }).await.unwrap();
+    let server =
+        Server::start(ServerConfig { state_dir, pools: BTreeMap::new(), layout: LayoutChoice::Auto, keeper: None })
+            .await
+            .unwrap();
     let mounter = ServerMounter::new(
         server.clone(),
         Arc::new(operator.client()),
@@ -130,8 +133,14 @@ async fn a_pod_reads_what_was_indexed_and_nothing_stays() {
 async fn a_cache_that_cannot_be_used_is_told_and_the_node_lives() {
     let root = tempfile::tempdir().unwrap();
     let operator = Operator::start().await;
-    let server =
-        Server::start(ServerConfig { state_dir: root.path().join("state"), pools: BTreeMap::new() }).await.unwrap();
+    let server = Server::start(ServerConfig {
+        state_dir: root.path().join("state"),
+        pools: BTreeMap::new(),
+        layout: LayoutChoice::Auto,
+        keeper: None,
+    })
+    .await
+    .unwrap();
     let mounter = ServerMounter::new(server, Arc::new(operator.client()), root.path().join("none"), Vec::new());
     let cluster = crate::cluster::cluster();
     let (caches, told) = tokio::sync::watch::channel(None);
@@ -145,8 +154,14 @@ async fn a_cache_that_cannot_be_used_is_told_and_the_node_lives() {
 async fn a_cache_is_used_as_soon_as_it_can_be() {
     let root = tempfile::tempdir().unwrap();
     let operator = Operator::start().await;
-    let server =
-        Server::start(ServerConfig { state_dir: root.path().join("state"), pools: BTreeMap::new() }).await.unwrap();
+    let server = Server::start(ServerConfig {
+        state_dir: root.path().join("state"),
+        pools: BTreeMap::new(),
+        layout: LayoutChoice::Auto,
+        keeper: None,
+    })
+    .await
+    .unwrap();
     let disk = root.path().join("disk");
     let mounter = ServerMounter::new(server, Arc::new(operator.client()), disk.clone(), Vec::new());
     let cluster = crate::cluster::cluster();

@@ -22,6 +22,7 @@ impl Store {
             return Ok(());
         }
         if let Err(e) = self.data.sync_data() {
+            self.doubt();
             return Err((e, self.drop_unsynced(parts)));
         }
         match self.write_entries(&parts) {
@@ -31,6 +32,7 @@ impl Store {
                 Ok(())
             }
             Err(e) => {
+                self.doubt();
                 self.dirty.lock().extend(parts);
                 Err((e, 0))
             }
@@ -84,6 +86,7 @@ impl Store {
         let positions = match self.forget(&claimed) {
             Ok(positions) => positions,
             Err(e) => {
+                self.doubt();
                 claimed.iter().for_each(|&part| self.keep(part));
                 return Err(e);
             }
@@ -165,7 +168,7 @@ fn adjacent(positions: &[Position]) -> impl Iterator<Item = &[Position]> {
     positions.chunk_by(|a, b| a.offset + a.bytes == b.offset)
 }
 
-fn by_page(parts: &[u64]) -> BTreeMap<u64, Vec<u64>> {
+pub(super) fn by_page(parts: &[u64]) -> BTreeMap<u64, Vec<u64>> {
     let mut pages = BTreeMap::<u64, Vec<u64>>::new();
     for &part in parts {
         pages.entry(page_of(part)).or_default().push(part);

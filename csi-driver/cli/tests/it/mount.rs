@@ -175,6 +175,45 @@ fn what_a_killed_run_left_is_released() {
     assert_eq!(place.mounts(), [""; 0]);
 }
 
+/// Keepers of caches below a directory, by the number of their processes.
+fn keepers(place: &Place) -> usize {
+    let is_one = |path: PathBuf| {
+        let line = fs::read(path.join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        words.get(1).is_some_and(|word| word == "keeper") && words[2].starts_with(&*place.dir.to_string_lossy())
+    };
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_one(path.clone()))
+        .count()
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn a_reader_waits_for_the_next_run_when_one_is_killed() {
+    let place = Place::new();
+    place.mount("mnt", "cache").end(Signal::KILL);
+    let mounts = place.mounts();
+    let (file, expected) = (place.path("mnt/a"), fs::read(place.path("source/a")).unwrap());
+    let reader = std::thread::spawn(move || fs::read(file).map(|found| found == expected));
+    let mut again = place.mount("mnt", "cache");
+    assert!(reader.join().unwrap().unwrap(), "not one error, and the same bytes");
+    assert_eq!(place.mounts(), mounts, "the same mounts");
+    // What is listed now is something else, so the next run shows that.
+    again.end(Signal::KILL);
+    fs::write(place.path("source/a"), vec![8; 2_000_000]).unwrap();
+    let mut again = place.mount("mnt", "cache");
+    place.assert_same("mnt");
+    assert_eq!(again.end(Signal::INT), Some(0));
+    assert_eq!((place.mounts(), place.path("mnt").exists()), (Vec::new(), false));
+    let begun = Instant::now();
+    while keepers(&place) > 0 {
+        assert!(begun.elapsed() < PATIENCE, "a keeper stays though there is nothing to keep");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 #[ignore = "needs root: real mounts"]
 fn an_unmount_from_outside_ends_it() {
@@ -198,6 +237,20 @@ fn what_is_mounted_and_how_is_seen_from_outside() {
     place.await_layout("mnt", "EROFSLoopNative");
     assert_eq!(mounted.end(Signal::INT), Some(0));
     assert_eq!(place.status("mnt"), None);
+}
+
+#[test]
+#[ignore = "needs root: real mounts"]
+fn a_layout_that_was_asked_for_is_used() {
+    let place = Place::new();
+    let mut command = place.command("mnt", "cache");
+    command.args(["--layout", "FUSE"]);
+    let mut mounted = Place::run(command);
+    place.assert_same("mnt");
+    let status = place.status("mnt").unwrap();
+    assert_eq!(status["layout"], "FUSE", "{status}");
+    assert_eq!(mounted.end(Signal::INT), Some(0));
+    assert_eq!(place.mounts(), [""; 0]);
 }
 
 #[test]

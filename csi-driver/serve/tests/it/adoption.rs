@@ -5,9 +5,10 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use granary_serve::{MountLayout, Server};
+use granary_serve::{LayoutChoice, MountLayout, Server};
+use rustix::process::{Pid, Signal};
 
-use crate::fixture::{Fixture, published, wait_for};
+use crate::fixture::{Fixture, WAYS, published, wait_for};
 
 const DIR: &str = "GRANARY_TEST_SERVE_DIR";
 
@@ -18,11 +19,12 @@ pub struct Predecessor(Child);
 
 impl Predecessor {
     /// Publishes version `v1` at two targets and waits to be killed.
-    fn start(fixture: &Fixture) -> Self {
-        Self::start_with(fixture, MountLayout::EROFSLoopFUSE)
+    pub fn start(fixture: &Fixture) -> Self {
+        let is_filesystem = fixture.way == LayoutChoice::FUSE;
+        Self::start_with(fixture, if is_filesystem { MountLayout::FUSE } else { MountLayout::EROFSLoopFUSE })
     }
 
-    /// As [`Self::start`], with a layout that the version has reached; only that for FUSE has absent parts.
+    /// As [`Self::start`], with a layout that the version has reached; only those that need the server have absent parts.
     pub fn start_with(fixture: &Fixture, layout: MountLayout) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "adoption::predecessor", "--ignored", "--nocapture"])
@@ -37,6 +39,11 @@ impl Predecessor {
         let predecessor = Self(child);
         assert!(is_ready, "the predecessor ended early");
         predecessor
+    }
+
+    /// Sends a signal, such as one that stops it for a while.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     pub fn kill(mut self) {
@@ -57,7 +64,10 @@ impl Drop for Predecessor {
 async fn predecessor() {
     // Alone it has nothing to do.
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let fixture = Fixture::existing(dir.into());
+    let layout = std::env::var(LAYOUT).unwrap();
+    let is_filesystem = layout == MountLayout::FUSE.as_str();
+    let way = if is_filesystem { LayoutChoice::FUSE } else { LayoutChoice::Auto };
+    let fixture = Fixture::existing(dir.into(), way);
     let server = fixture.server().await;
     let version = fixture.version("v1", None).await;
     for target in ["a", "b"] {
@@ -65,8 +75,9 @@ async fn predecessor() {
     }
     // Some parts are cached, others are not.
     fs::read(fixture.target("a").join("b/c/part")).unwrap();
-    let layout = std::env::var(LAYOUT).unwrap();
-    if layout != MountLayout::EROFSLoopFUSE.as_str() {
+    if is_filesystem {
+        wait_for(&server, &[MountLayout::FUSE]).await;
+    } else if layout != MountLayout::EROFSLoopFUSE.as_str() {
         fixture.assert_same("a");
         wait_for(&server, &[MountLayout::EROFSLoopNative]).await;
     }
@@ -113,12 +124,18 @@ async fn mounts_of_a_killed_server_are_healed() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn what_nobody_uses_is_released() {
-    let fixture = Fixture::new().await;
-    Predecessor::start(&fixture).kill();
+    for way in WAYS {
+        let fixture = Fixture::with(way).await;
+        released(&fixture).await;
+    }
+}
+
+async fn released(fixture: &Fixture) {
+    Predecessor::start(fixture).kill();
     for target in ["a", "b"] {
         rustix::mount::unmount(fixture.target(target), rustix::mount::UnmountFlags::empty()).unwrap();
     }
-    assert_eq!((fixture.mounts().len(), fixture.image_loops()), (1, 1));
+    assert_eq!(fixture.found(), fixture.expected(1, 1));
     // A directory without a manifest, as a crash in the middle of a fetch leaves it.
     let half = fixture.dir.join("state/versions/half");
     fs::create_dir_all(half.join("mnt")).unwrap();

@@ -11,7 +11,9 @@ use futures::TryStreamExt as _;
 use granary_blob::{BlobTag, PoolConfig};
 use granary_fetch::{NoCredentials, SecretKeys, Source, SourceConfig, SourcePolicy};
 use granary_image::{Digest, ExtentTable, ImageBuilder, Object, TableBuilder};
-use granary_serve::{ArtifactError, ArtifactStore, MountLayout, ServeError, Server, ServerConfig, VersionManifest};
+use granary_serve::{
+    ArtifactError, ArtifactStore, LayoutChoice, MountLayout, ServeError, Server, ServerConfig, VersionManifest,
+};
 use rustix::mount::UnmountFlags;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -30,21 +32,30 @@ pub const SIZES: [(&str, usize); 8] = [
 /// One test at a time: they count the process's threads and descriptors.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
+/// The two ways of mounting: by the kernel, as well as it can, and as a FUSE filesystem.
+pub const WAYS: [LayoutChoice; 2] = [LayoutChoice::Auto, LayoutChoice::FUSE];
+
 pub struct Fixture {
     pub dir: PathBuf,
+    /// How its servers mount.
+    pub way: LayoutChoice,
     /// Removes the directory; `None` in the child's view of its parent's.
     owned: Option<(tempfile::TempDir, MutexGuard<'static, ()>)>,
 }
 
 impl Fixture {
     pub async fn new() -> Self {
+        Self::with(LayoutChoice::Auto).await
+    }
+
+    pub async fn with(way: LayoutChoice) -> Self {
         let alone = ALONE.lock().await;
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().canonicalize().unwrap();
         for name in ["source", "artifacts", "targets"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        let fixture = Self { dir, owned: Some((temporary, alone)) };
+        let fixture = Self { dir, way, owned: Some((temporary, alone)) };
         for (seed, (path, size)) in SIZES.iter().enumerate() {
             fixture.write(path, &bytes(seed as u64, *size));
         }
@@ -52,8 +63,8 @@ impl Fixture {
     }
 
     /// The same directory, seen by another process.
-    pub fn existing(dir: PathBuf) -> Self {
-        Self { dir, owned: None }
+    pub fn existing(dir: PathBuf, way: LayoutChoice) -> Self {
+        Self { dir, way, owned: None }
     }
 
     pub fn write(&self, path: &str, bytes: &[u8]) {
@@ -73,7 +84,8 @@ impl Fixture {
             min_free_percent: 0,
             min_free_bytes: 0,
         };
-        ServerConfig { state_dir: self.dir.join("state"), pools: BTreeMap::from([("local".to_owned(), pool)]) }
+        let pools = BTreeMap::from([("local".to_owned(), pool)]);
+        ServerConfig { state_dir: self.dir.join("state"), pools, layout: self.way, keeper: None }
     }
 
     pub async fn server(&self) -> Arc<Server> {
@@ -106,7 +118,16 @@ impl Fixture {
     /// Lists the source now and makes a version of it, after `parent`.
     pub async fn version(&self, name: &str, parent: Option<&VersionManifest>) -> VersionManifest {
         let uri = format!("file://{}/", self.dir.join("source").display());
-        let config = SourceConfig { uri, ..SourceConfig::default() };
+        self.version_of(SourceConfig { uri, ..SourceConfig::default() }, name, parent).await
+    }
+
+    /// The same of another source.
+    pub async fn version_of(
+        &self,
+        config: SourceConfig,
+        name: &str,
+        parent: Option<&VersionManifest>,
+    ) -> VersionManifest {
         let policy = SourcePolicy::unrestricted();
         let source = Source::open(&config, Arc::new(NoCredentials), Arc::new(policy.clone())).unwrap();
         let mut listed: Vec<_> = source.list().try_collect().await.unwrap();
@@ -173,6 +194,16 @@ impl Fixture {
             .filter_map(|path| fs::read_to_string(path.join("loop/backing_file")).ok())
             .filter(|f| f.contains(&dir) && f.contains("granary.erofs"))
             .count()
+    }
+
+    /// Mounts and images' loop devices that there are if versions have so many of each in the kernel's way.
+    pub fn expected(&self, mounts: usize, loops: usize) -> (usize, usize) {
+        (mounts, if self.way == LayoutChoice::FUSE { 0 } else { loops })
+    }
+
+    /// Mounts below the fixture, and loop devices of images.
+    pub fn found(&self) -> (usize, usize) {
+        (self.mounts().len(), self.image_loops())
     }
 
     /// Versions that have a directory.

@@ -27,7 +27,7 @@ fn cached(server: &Server) -> u64 {
 /// Damages what says which parts are cached.
 fn damage_map(fixture: &Fixture) {
     let map = OpenOptions::new().read(true).write(true).open(fixture.dir.join("cache/blobs/blob-v1/parts")).unwrap();
-    map.write_all_at(&[0xff; 16], 4096 + 16).unwrap();
+    map.write_all_at(&[0xff; 16], 512 + 16).unwrap();
 }
 
 /// Unpublishes all, and sees that nothing is left or held.

@@ -15,7 +15,7 @@ use crate::fixture::{Fixture, bytes, forget, layouts, wait_for, wait_until};
 
 const MIB: usize = 1 << 20;
 /// A file beside those that every fixture has.
-const LARGE: (&str, u64, usize) = ("large", 1234, 20 * MIB);
+pub const LARGE: (&str, u64, usize) = ("large", 1234, 20 * MIB);
 
 async fn fixture() -> Fixture {
     let fixture = Fixture::new().await;
@@ -61,14 +61,14 @@ fn resident(path: &Path) -> u64 {
 }
 
 /// Threads that read a file in their own ways and compare, until they are told to stop.
-struct Readers {
+pub struct Readers {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
-    fn start(path: &Path) -> Self {
+    pub fn start(path: &Path) -> Self {
         let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let expected = Arc::new(bytes(LARGE.1, LARGE.2));
         let ways: [fn(&File, &[u8], u64); 4] = [in_order, here_and_there, in_small_pieces, mapped];
@@ -91,14 +91,14 @@ impl Readers {
     }
 
     /// Waits until the readers have had some rounds more.
-    async fn go_on(&self) {
+    pub async fn go_on(&self) {
         let until = self.rounds.load(SeqCst) + 20;
         let reading = || self.rounds.load(SeqCst) >= until || self.threads.iter().any(JoinHandle::is_finished);
         wait_until("readers", reading).await;
     }
 
     /// Fails if one of them has seen an error or a wrong byte.
-    fn finish(self) {
+    pub fn finish(self) {
         self.stop.store(true, SeqCst);
         for thread in self.threads {
             thread.join().unwrap();

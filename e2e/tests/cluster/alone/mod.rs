@@ -1,5 +1,6 @@
 //! What restarts or removes the node process, or counts mounts: no other test may run beside these.
 
 mod chart;
+mod outage;
 mod readme;
 mod restart;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use granary_crds::exchange::{AssignedCredentials, Assignment, IndexFailure, IndexResult, IndexedVersion, Parent};
 use granary_crds::names::DATASET_LABEL;
 use granary_crds::{DataStorageClass, Dataset, DatasetVersion};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
@@ -202,7 +202,7 @@ impl Desk for ClusterDesk {
 
     async fn result(&self, job: &JobRef, result: IndexResult) -> Result<(), Refusal> {
         let (_, dataset) = self.case(job).await?;
-        let time = Timestamp::now();
+        let time = after_the_last_look(&dataset, Timestamp::now());
         let outcome = match result {
             IndexResult::Ok(version) => Outcome::Version { name: self.commit(job, &dataset, *version).await?, time },
             IndexResult::Failed(failure) => failed(failure, time)?,
@@ -210,6 +210,12 @@ impl Desk for ClusterDesk {
         self.settings.metrics.job_reported(matches!(outcome, Outcome::Version { .. }));
         self.record(job, &outcome).await
     }
+}
+
+/// When a result comes, which is after what is known: a clock that was set back must not make it look old.
+fn after_the_last_look(dataset: &Dataset, now: Timestamp) -> Timestamp {
+    let last = Look::of(dataset).and_then(|look| look.time.checked_add(SignedDuration::from_micros(1)).ok());
+    last.map_or(now, |last| last.max(now))
 }
 
 fn failed(failure: IndexFailure, time: Timestamp) -> Result<Outcome, Refusal> {

@@ -147,6 +147,21 @@ async fn a_result_makes_the_version_and_then_the_outcome() {
     assert!(matches!(outcome, Outcome::Version { name, .. } if version["metadata"]["name"] == name));
 }
 
+#[test]
+fn a_result_is_newer_than_what_is_known_though_the_clock_was_set_back() {
+    let now = Timestamp::now();
+    let looked = |at: Timestamp| -> Dataset {
+        let look = Look { sources: String::new(), pin: None, version: "d-1".to_owned(), time: at };
+        let mut dataset = dataset();
+        dataset["metadata"]["annotations"] = json!({names::LOOK_ANNOTATION: serde_json::to_string(&look).unwrap()});
+        serde_json::from_value(dataset).unwrap()
+    };
+    let day = SignedDuration::from_hours(24);
+    assert_eq!(after_the_last_look(&serde_json::from_value(dataset()).unwrap(), now), now);
+    assert_eq!(after_the_last_look(&looked(now - day), now), now);
+    assert!(after_the_last_look(&looked(now + day), now) > now + day);
+}
+
 #[tokio::test]
 async fn nothing_is_committed_that_the_store_does_not_hold_or_that_was_not_assigned() {
     let dir = tempfile::tempdir().unwrap();

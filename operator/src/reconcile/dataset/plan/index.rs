@@ -17,6 +17,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LAST_RETRY: Duration = Duration::from_secs(300);
 /// The attempt whose failure makes a Dataset Stalled.
 pub const STALLED_AFTER: u32 = 3;
+/// How much clocks in a cluster may differ.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 /// How long a reported version may be missing from our cache before it counts as deleted.
 const CACHE_LAG: Duration = Duration::from_secs(60);
 
@@ -191,7 +193,7 @@ fn next(
         match &job.state {
             JobState::Running(_) if same => return Next::Running,
             JobState::Reported(Outcome::Version { name, time }) if !has(seen, name) => {
-                let until = after(*time, CACHE_LAG);
+                let until = end_of_wait(*time, CACHE_LAG, seen.now);
                 if seen.now < until {
                     return Next::Wait(until);
                 }
@@ -203,7 +205,7 @@ fn next(
         return Next::Idle;
     }
     let attempt = failure.map_or(0, |(failure, _)| failure.attempt);
-    let not_before = failure.map_or(seen.now, |(_, time)| after(*time, backoff(attempt)));
+    let not_before = failure.map_or(seen.now, |(_, time)| end_of_wait(*time, backoff(attempt), seen.now));
     if seen.now < not_before {
         Next::Wait(not_before)
     } else {
@@ -216,6 +218,11 @@ fn next(
 fn backoff(attempt: u32) -> Duration {
     let factor = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
     FIRST_RETRY.saturating_mul(factor).min(LAST_RETRY)
+}
+
+/// When a wait is over that began at `time`. What lies well in the future was said by a clock that was set since: it is not waited for.
+fn end_of_wait(time: Timestamp, wait: Duration, now: Timestamp) -> Timestamp {
+    if after(now, CLOCK_DIFFERENCE) < time { now } else { after(time, wait) }
 }
 
 fn after(time: Timestamp, wait: Duration) -> Timestamp {

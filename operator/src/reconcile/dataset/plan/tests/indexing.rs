@@ -114,6 +114,20 @@ fn a_result_that_our_cache_does_not_have_yet_is_awaited() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_holds_nothing_up() {
+    const DAY: i64 = 86_400;
+    let created = |state: JobState| {
+        let mut seen = seen(json!({}), 0);
+        job(&mut seen, 1, state);
+        planned(&seen).create_job.map(|order| order.attempt)
+    };
+    assert_eq!(created(failed(DAY)), Some(2));
+    assert_eq!(created(done("d-1", DAY)), Some(1), "it does not come any more");
+    // Clocks differ a little, and that is waited for.
+    assert_eq!(created(failed(150)), None);
+}
+
+#[test]
 fn failures_wait_longer_each_time_and_stall_at_the_third() {
     for (attempt, wait, stalled) in
         [(1, 5, false), (2, 10, false), (3, 20, true), (6, 160, true), (7, 300, true), (40, 300, true)]

@@ -1,0 +1,110 @@
+//! FUSE sessions: made, mounted at no place, and run on threads of their own until the kernel has let go.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use fuser::{Config, Filesystem, InitFlags, KernelConfig, Session, SessionACL};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+use crate::takeover;
+
+/// Largest read that the kernel asks for, in bytes.
+pub(crate) const MAX_READ: u32 = 1 << 20;
+/// Reads that the kernel has under way at once; with the longest read it bounds the memory of a session's readers.
+const MAX_READS: u16 = 32;
+/// Threads that take requests and read what is cached: as many reads of the disk can be under way.
+const THREADS: usize = 4;
+/// The kernel asks no attributes and names again for as long: nothing that is served changes, and a dead server's file must
+/// still tell its length to the loop driver when the device is moved to the next server's.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How a session's filesystem is mounted.
+pub(crate) struct Options<'a> {
+    /// What mountinfo has as its source.
+    pub(crate) source: &'a str,
+    /// What mountinfo has behind the dot of `fuse.`.
+    pub(crate) subtype: Option<&'a str>,
+    /// For every user, as the modes of the files say. Otherwise for this process only.
+    pub(crate) for_all: bool,
+}
+
+/// A session that has begun.
+pub(crate) struct Started {
+    /// The mount, which is at no place.
+    pub(crate) mount: OwnedFd,
+    /// The connection. Who has it, too, keeps the kernel waiting for a successor when this process has died.
+    pub(crate) connection: OwnedFd,
+}
+
+/// Serves `filesystem` until nobody has its mount any more, nor a file of it open.
+pub(crate) fn start(filesystem: impl Filesystem, options: &Options<'_>) -> io::Result<Started> {
+    let connection = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/fuse")?);
+    let mount = mount_detached(connection.as_fd(), options)?;
+    run(Session::from_fd(filesystem, connection.try_clone()?, SessionACL::All, config())?)?;
+    Ok(Started { mount, connection })
+}
+
+/// Goes on serving on the connection of a predecessor who serves no more. What it had read and not answered is asked again.
+pub(crate) fn resume(filesystem: impl Filesystem, connection: &OwnedFd) -> io::Result<()> {
+    run(takeover::session(filesystem, connection, config())?)
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    config.acl = SessionACL::All;
+    config
+}
+
+fn run(session: Session<impl Filesystem>) -> io::Result<()> {
+    std::thread::Builder::new().name("granary-fuse".into()).spawn(move || {
+        if let Err(error) = session.run() {
+            tracing::error!(%error, "a FUSE session ended early");
+        }
+    })?;
+    Ok(())
+}
+
+/// What every session asks of the kernel.
+pub(crate) fn negotiate(config: &mut KernelConfig) {
+    // Without it reads past the page cache, as the loop driver's, come one after the other. It has been there since Linux 3.13.
+    if config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).is_err() {
+        tracing::warn!("this kernel's FUSE has no asynchronous direct reads: cold reads will be slow");
+    }
+    // Both setters take the nearest value that the kernel allows.
+    let _ = config.set_max_background(MAX_READS);
+    let _ = config.set_max_write(MAX_READ);
+}
+
+fn mount_detached(device: BorrowedFd<'_>, options: &Options<'_>) -> io::Result<OwnedFd> {
+    let fs = rustix::mount::fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // The kernel takes the descriptor's number as a text.
+    for (key, value) in [
+        ("source", options.source.to_owned()),
+        ("fd", device.as_raw_fd().to_string()),
+        ("rootmode", "40000".to_owned()),
+        ("user_id", "0".to_owned()),
+        ("group_id", "0".to_owned()),
+        ("max_read", MAX_READ.to_string()),
+    ] {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)?;
+    }
+    if let Some(subtype) = options.subtype {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), "subtype", subtype)?;
+    }
+    if options.for_all {
+        for flag in ["allow_other", "default_permissions"] {
+            rustix::mount::fsconfig_set_flag(fs.as_fd(), flag)?;
+        }
+    }
+    rustix::mount::fsconfig_set_flag(fs.as_fd(), "ro")?;
+    rustix::mount::fsconfig_create(fs.as_fd())?;
+    let mut attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if !options.for_all {
+        attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    }
+    Ok(rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
