@@ -32,11 +32,15 @@ pub(crate) struct Volumes {
 }
 
 impl Volumes {
-    /// Reads what a predecessor kept. A file that cannot be read is left out: its mount is found in the kernel.
+    /// Reads what a predecessor kept. A file that cannot be read is left out: its mount is found in the kernel. One that was not
+    /// written to its end is removed: its name may never come again.
     pub(crate) fn load(dir: PathBuf) -> Result<Self, ServeError> {
         let mut volumes = HashMap::new();
         for entry in std::fs::read_dir(&dir).map_err(ServeError::io("list", &dir))? {
             let path = entry.map_err(ServeError::io("list", &dir))?.path();
+            if path.extension().is_some_and(|extension| extension == "new") {
+                remove_file(&path).map_err(ServeError::io("remove", &path))?;
+            }
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
@@ -115,5 +119,6 @@ mod tests {
         assert_eq!(again.targets(), HashMap::from([("x".to_owned(), 2)]));
         assert_eq!(again.versions_of("a"), ["x", "x"]);
         assert_eq!(again.versions_of("b"), [""; 0]);
+        assert!(!dir.path().join("half.new").exists());
     }
 }
