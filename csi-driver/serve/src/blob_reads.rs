@@ -9,12 +9,12 @@ use granary_blob::{Blob, ReadError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::{Buffer, Buffers, Share};
 
 /// Reads of one blob, for one FUSE session.
 pub(crate) struct BlobReads {
     blob: Arc<Blob>,
-    buffers: Arc<Buffers>,
+    buffers: Share,
     runtime: Handle,
     stage: watch::Receiver<Stage>,
 }
@@ -79,9 +79,9 @@ impl Drop for Owed {
 }
 
 impl BlobReads {
-    pub(crate) fn new(blob: Arc<Blob>, buffers: Arc<Buffers>, runtime: Handle) -> (Self, Service) {
+    pub(crate) fn new(blob: Arc<Blob>, buffers: &Arc<Buffers>, runtime: Handle) -> (Self, Service) {
         let (service, stage) = watch::channel(Stage::Serving);
-        (Self { blob, buffers, runtime, stage }, Service(service))
+        (Self { blob, buffers: buffers.share(), runtime, stage }, Service(service))
     }
 
     /// Answers with `len` bytes from `offset` of the blob, in full or with `EIO`: the kernel would take a short answer for the

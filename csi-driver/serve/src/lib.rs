@@ -7,6 +7,7 @@
 //! mounted needs no devices.
 
 mod adopt;
+mod allocator;
 mod apart;
 mod artifacts;
 mod blob_reads;

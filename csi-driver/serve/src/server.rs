@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::adopt::adopt;
+use crate::allocator;
 use crate::artifacts::{self, run_blocking};
 use crate::locks::NamedLocks;
 use crate::node::Node;
@@ -48,6 +49,7 @@ pub struct Server {
 impl Server {
     /// Finds out what the kernel can, and adopts or releases what a predecessor left. Must be called in a tokio runtime.
     pub async fn start(config: ServerConfig) -> Result<Arc<Self>, ServeError> {
+        allocator::settle();
         let runtime = Handle::current();
         let blobs_runtime = runtime.clone();
         let versions: Arc<NamedLocks<String>> = Arc::default();
