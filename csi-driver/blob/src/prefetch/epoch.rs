@@ -88,8 +88,10 @@ impl Epoch {
     }
 
     fn begin_files(&mut self, table: &ExtentTable, read: &Read, crossed: bool) {
-        if self.seen.is_empty() {
-            self.seen = vec![0; table.len().div_ceil(64) as usize];
+        // A dataset grows by its next version.
+        let words = table.len().div_ceil(64) as usize;
+        if self.seen.len() < words {
+            self.seen.resize(words, 0);
         }
         for index in read.last + 1 - read.starts..=read.last {
             if self.has(index) {

@@ -118,3 +118,15 @@ fn a_page_cache_that_hides_reads_of_the_next_epochs() {
     }
     assert_eq!(run.unread, 0);
 }
+
+#[test]
+fn a_dataset_may_grow_meanwhile() {
+    let sizes = |count| files((0..count).map(|_| 100_000));
+    let (first, next) = (sizes(100), sizes(5_000));
+    let mut dice = Dice(28);
+    let mut prefetcher = Simulator::new(&first).run(epoch(&first, 1, &mut dice)).prefetcher;
+    for (offset, len) in epoch(&next, 1, &mut dice) {
+        prefetcher.on_read(&next, offset, len, Duration::ZERO);
+    }
+    assert!(prefetcher.fill(Duration::ZERO).is_some());
+}
