@@ -1,8 +1,10 @@
 //! What a start makes of what a predecessor left.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::ServeError;
+use crate::live::LiveVersion;
 use crate::node::Node;
 
 /// Goes on serving every version that is mounted at a target; releases everything else. A version that cannot be served
@@ -12,8 +14,11 @@ pub(crate) fn adopt(node: &Node) -> Result<(), ServeError> {
     let left: BTreeSet<String> = survey.keys().map(str::to_owned).collect();
     let keys: BTreeSet<String> = node.state.version_keys()?.into_iter().chain(left.iter().cloned()).collect();
     let (used, unused): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| node.has_targets(&survey, key));
-    used.iter().for_each(|key| go_on(node, key));
-    // Nobody serves the rest of what was kept, so nobody shall wait for it: what is released now waits for its reads.
+    let adopted: Vec<_> = used.iter().filter_map(|key| go_on(node, key)).collect();
+    node.blobs.begin();
+    // What is moved or released waits for its reads, so not before they are answered.
+    adopted.iter().for_each(|version| node.follow(version));
+    // Nobody serves the rest of what was kept, so nobody shall wait for it.
     for name in node.blobs.keeping.discard_left() {
         tracing::info!(name, "nobody needs what was kept");
     }
@@ -39,8 +44,8 @@ pub(crate) fn adopt(node: &Node) -> Result<(), ServeError> {
 }
 
 /// Serves a version that is mounted at targets.
-fn go_on(node: &Node, key: &str) {
-    match node.open_version(key) {
+fn go_on(node: &Node, key: &str) -> Option<Arc<LiveVersion>> {
+    match node.adopt_version(key) {
         Ok(version) => {
             tracing::info!(version = version.manifest.version, "adopted a mounted version");
             for volume in node.volumes.all().iter().filter(|volume| volume.version == key) {
@@ -48,7 +53,11 @@ fn go_on(node: &Node, key: &str) {
                     tracing::error!(version = key, %error, "a dead mount cannot be renewed: the next publish tries again");
                 }
             }
+            Some(version)
         }
-        Err(error) => tracing::error!(version = key, %error, "a mounted version cannot be served"),
+        Err(error) => {
+            tracing::error!(version = key, %error, "a mounted version cannot be served");
+            None
+        }
     }
 }

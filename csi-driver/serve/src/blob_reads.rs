@@ -1,7 +1,7 @@
 //! Answers to the kernel's reads, from a blob.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Instant;
 
 use fuser::{Errno, ReplyData};
@@ -11,11 +11,20 @@ use tokio::sync::watch;
 
 use crate::buffers::{Buffer, Buffers, Share};
 
+/// What all blobs of a node are read with.
+pub(crate) struct Readers {
+    buffers: Arc<Buffers>,
+    runtime: Handle,
+    /// Set when reads may be answered.
+    begun: Arc<OnceLock<()>>,
+}
+
 /// Reads of one blob, for one FUSE session.
 pub(crate) struct BlobReads {
     blob: Arc<Blob>,
     buffers: Share,
     runtime: Handle,
+    begun: Arc<OnceLock<()>>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -78,15 +87,32 @@ impl Drop for Owed {
     }
 }
 
-impl BlobReads {
-    pub(crate) fn new(blob: Arc<Blob>, buffers: &Arc<Buffers>, runtime: Handle) -> (Self, Service) {
-        let (service, stage) = watch::channel(Stage::Serving);
-        (Self { blob, buffers: buffers.share(), runtime, stage }, Service(service))
+impl Readers {
+    /// Reads by them wait until [`Self::begin`].
+    pub(crate) fn new(longest: usize, runtime: Handle) -> Self {
+        Self { buffers: Buffers::new(longest), runtime, begun: Arc::default() }
     }
 
+    /// All versions that a predecessor has mounted are known: before that a read may be of one whose part of the blob, or
+    /// whose sources, nobody has told yet.
+    pub(crate) fn begin(&self) {
+        self.begun.get_or_init(|| ());
+    }
+
+    /// Reads of `blob` for one session.
+    pub(crate) fn of(&self, blob: &Arc<Blob>) -> (BlobReads, Service) {
+        let (service, stage) = watch::channel(Stage::Serving);
+        let (blob, buffers) = (blob.clone(), self.buffers.share());
+        let reads = BlobReads { blob, buffers, runtime: self.runtime.clone(), begun: self.begun.clone(), stage };
+        (reads, Service(service))
+    }
+}
+
+impl BlobReads {
     /// Answers with `len` bytes from `offset` of the blob, in full or with `EIO`: the kernel would take a short answer for the
     /// end of the file and fill up with zeros.
     pub(crate) fn answer(&self, offset: u64, len: usize, reply: ReplyData) {
+        self.begun.wait();
         let owed = Owed { reply: Some(reply), stage: self.stage.clone() };
         let buf = self.buffers.take(len).filter(|_| *self.stage.borrow() == Stage::Serving);
         let Some(mut buf) = buf else { return };

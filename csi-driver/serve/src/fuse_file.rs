@@ -8,19 +8,15 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner,
     OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, Request,
 };
-use granary_blob::Blob;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
-use tokio::runtime::Handle;
 
 use crate::blob_reads::{BlobReads, Service};
-use crate::buffers::Buffers;
 use crate::fuse_session::{self, FOREVER, Options, Started};
 use crate::keeping::{Keeping, Kept};
 use crate::loops::{BLOB_FILE, LoopDevice};
@@ -45,16 +41,9 @@ pub(crate) struct FuseFile {
 }
 
 impl FuseFile {
-    /// Serves `blob` until this and every loop device on it are gone. What a predecessor has had kept is gone on with.
-    pub(crate) fn open(
-        blob: &Arc<Blob>,
-        buffers: &Arc<Buffers>,
-        runtime: &Handle,
-        keeping: &Keeping,
-        name: &str,
-    ) -> io::Result<Self> {
+    /// Serves a blob by `reads` until this and every loop device on it are gone. What a predecessor has had kept is gone on with.
+    pub(crate) fn open(reads: impl Fn() -> (BlobReads, Service), keeping: &Keeping, name: &str) -> io::Result<Self> {
         let name = format!("{KEPT_AS}{name}");
-        let reads = || BlobReads::new(blob.clone(), buffers.clone(), runtime.clone());
         if let Some(left) = keeping.take(&name) {
             match Self::resume(left, reads(), keeping, &name) {
                 Err(error) => tracing::warn!(name, %error, "what was kept of a blob is of no use"),

@@ -114,8 +114,20 @@ impl Node {
         self.versions.lock().iter().map(|(key, version)| (key.clone(), version.clone())).collect()
     }
 
-    /// Serves and mounts the version whose directory is complete. One that is mounted already, by a predecessor, is adopted.
+    /// Serves and mounts the version whose directory is complete, and follows what becomes of it.
     pub(crate) fn open_version(&self, key: &str) -> Result<Arc<LiveVersion>, ServeError> {
+        let version = self.adopt_version(key)?;
+        self.follow(&version);
+        Ok(version)
+    }
+
+    /// Moves a version, from now on, to where it is best read.
+    pub(crate) fn follow(&self, version: &Arc<LiveVersion>) {
+        version.follow(&self.runtime);
+    }
+
+    /// As [`Self::open_version`], and leaves it where it is. One that is mounted already, by a predecessor, is adopted.
+    pub(crate) fn adopt_version(&self, key: &str) -> Result<Arc<LiveVersion>, ServeError> {
         let dir = self.state.version(key);
         let manifest: VersionManifest = read_json(&dir.manifest())?;
         let (table, parts) = artifacts::open(&dir)?;
@@ -134,7 +146,6 @@ impl Node {
             },
         };
         let version = Arc::new(LiveVersion::new(manifest, blob, parts, backing));
-        version.follow(&self.runtime);
         version.set_preload(version.manifest.preload);
         self.versions.lock().insert(key.to_owned(), version.clone());
         Ok(version)

@@ -9,8 +9,7 @@ use granary_image::ExtentTable;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::blob_reads::{BlobReads, Service};
-use crate::buffers::Buffers;
+use crate::blob_reads::{BlobReads, Readers, Service};
 use crate::fuse_file::FuseFile;
 use crate::fuse_session::MAX_READ;
 use crate::keeping::{Keeping, Kept};
@@ -77,8 +76,7 @@ type Name = (String, String);
 
 /// All blobs that are served.
 pub(crate) struct ServedBlobs {
-    runtime: Handle,
-    buffers: Arc<Buffers>,
+    readers: Readers,
     blobs: Mutex<HashMap<Name, Weak<ServedBlob>>>,
     /// A blob can outlive its service while the kernel finishes with it, and keeps its origin for as long.
     origins: Mutex<HashMap<Name, Weak<BlobOrigin>>>,
@@ -89,8 +87,7 @@ pub(crate) struct ServedBlobs {
 impl ServedBlobs {
     pub(crate) fn new(runtime: Handle, keeping: Keeping) -> Self {
         Self {
-            runtime,
-            buffers: Buffers::new(MAX_READ as usize),
+            readers: Readers::new(MAX_READ as usize, runtime),
             blobs: Mutex::default(),
             origins: Mutex::default(),
             closed: Arc::default(),
@@ -116,7 +113,7 @@ impl ServedBlobs {
             return Ok(served);
         }
         let kept_as = format!("{}/{}", manifest.pool, manifest.blob_id);
-        let file = FuseFile::open(&blob, &self.buffers, &self.runtime, &self.keeping, &kept_as)
+        let file = FuseFile::open(|| self.readers.of(&blob), &self.keeping, &kept_as)
             .map_err(ServeError::io("serve by", "/dev/fuse"))?;
         let keys = self.left_keys(&kept_as, &origin);
         let served = Arc::new(ServedBlob {
@@ -150,7 +147,12 @@ impl ServedBlobs {
 
     /// Reads of a blob for a session that is not the blob's own.
     pub(crate) fn reads(&self, served: &ServedBlob) -> (BlobReads, Service) {
-        BlobReads::new(served.blob.clone(), self.buffers.clone(), self.runtime.clone())
+        self.readers.of(&served.blob)
+    }
+
+    /// What a predecessor has had mounted is served: reads that have waited for that are answered.
+    pub(crate) fn begin(&self) {
+        self.readers.begin();
     }
 
     fn origin(&self, name: &Name) -> Arc<BlobOrigin> {

@@ -224,6 +224,38 @@ async fn kills_below_readers(way: LayoutChoice, kills: usize) {
     end(&fixture).await;
 }
 
+/// Reads of the longest version are asked again before it is adopted.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn nothing_is_answered_before_all_versions_of_a_dataset_are_known() {
+    let fixture = Fixture::new().await;
+    let mut manifests: Vec<VersionManifest> = Vec::new();
+    let mut newest = Vec::new();
+    for nth in 0..DATASETS {
+        let (path, content) = (format!("further/{nth}"), bytes(100 + nth as u64, FURTHER_BYTES));
+        fixture.write(&path, &content);
+        manifests.push(fixture.version(&format!("v{nth}"), manifests.last()).await);
+        newest = vec![(path, content)];
+    }
+    fs::write(fixture.dir.join("manifests"), serde_json::to_vec(&manifests).unwrap()).unwrap();
+    let _keeper = keeper(&fixture, VERSIONS);
+    let (mut server, _) = serving(&fixture);
+    let last = [fixture.target(&(DATASETS - 1).to_string())];
+    let mut readers = Readers::start(READERS, &last, &Arc::new(newest));
+    let mut random = Random(4);
+    for _ in 0..20 {
+        let next = spare(&fixture);
+        under_readers(&readers, &mut random).await;
+        server.kill();
+        (server, _) = go(next);
+    }
+    under_readers(&readers, &mut random).await;
+    readers.stop();
+    assert_eq!(readers.tally.words(), [""; 0]);
+    server.kill();
+    end(&fixture).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn an_orderly_end_hands_over_what_is_under_way() {
