@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use granary_image::ExtentTable;
-use parking_lot::Mutex;
 
 use crate::blob::Blob;
 use crate::fill::{RUN_BYTES, fetch};
 use crate::gate::Turn;
 use crate::prefetch::{Advice, Prefetcher};
+use crate::sync::{Mutex, sleep, spawn};
 use crate::walk::next_run;
 
 /// How long filling waits for readers to catch up, or for room.
@@ -120,7 +120,7 @@ async fn work(blob: Arc<Blob>) {
                 break run;
             }
         };
-        tokio::spawn(fetch(run, place));
+        spawn(fetch(run, place));
     }
 }
 
@@ -133,7 +133,7 @@ async fn fill(blob: Arc<Blob>) {
         let gone = stats.prefetch_used_bytes + blob.store.unused_bytes();
         let unread = stats.prefetched_bytes.saturating_sub(gone);
         if unread >= fill.unread || blob.pool.usage().free_bytes < 2 * RUN_BYTES {
-            tokio::time::sleep(PAUSE).await;
+            sleep(PAUSE).await;
             continue;
         }
         let place = blob.gate.enter(Turn::Ahead).await;
@@ -141,12 +141,12 @@ async fn fill(blob: Arc<Blob>) {
         let left = numbers.get_or_insert_with(|| within.clone());
         left.end = within.end;
         if let Some(run) = next_run(&blob, left, RUN_BYTES, true) {
-            tokio::spawn(fetch(run, place));
+            spawn(fetch(run, place));
         } else {
             drop(place);
             // From the start again: some were skipped, or the epoch has more files by now.
             numbers = None;
-            tokio::time::sleep(PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
     blob.ahead.queue.lock().is_filling = false;

@@ -8,7 +8,6 @@ use futures::StreamExt;
 use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use granary_image::{ExtentTable, Object, Part};
-use parking_lot::RwLock;
 
 use crate::ahead::Ahead;
 use crate::body::Body;
@@ -24,6 +23,7 @@ use crate::scraps::Scraps;
 use crate::share::Member;
 use crate::stats::{BlobStats, Counters, ReadErrorCount};
 use crate::store::Store;
+use crate::sync::RwLock;
 
 /// One blob of a pool. See [`Pool::blob`].
 pub struct Blob {

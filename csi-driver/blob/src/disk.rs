@@ -14,6 +14,8 @@ pub(crate) mod record;
 #[cfg(test)]
 use record::{Change, Recorded};
 
+use crate::sync::step;
+
 /// A file of a cache, to be read as any other.
 pub(crate) struct CacheFile {
     file: File,
@@ -40,6 +42,7 @@ impl CacheFile {
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        step();
         let written = self.file.write_all_at(bytes, offset);
         // Of a write that failed, some bytes may be there all the same.
         #[cfg(test)]
@@ -56,6 +59,7 @@ impl CacheFile {
 
     /// Frees a range without changing the file's length: it reads as zeros.
     pub(crate) fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        step();
         rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?;
         #[cfg(test)]
         self.record(|inode| Change::Punch { inode, offset, len });
@@ -64,6 +68,7 @@ impl CacheFile {
 
     /// Makes the bytes and the length durable. The file's name is a matter of [`sync_dir`].
     pub(crate) fn sync_data(&self) -> io::Result<()> {
+        step();
         #[cfg(test)]
         if let Some(recorded) = &self.recorded {
             recorded.sync();

@@ -15,6 +15,7 @@ use crate::gate::{Place, Turn};
 use crate::presence::Presence;
 use crate::sink::Sink;
 use crate::store::{Look, Seen};
+use crate::sync::{sleep, spawn, spawn_blocking};
 
 /// Largest request made to an origin, in bytes. Parts are readable one by one as they arrive, so a large request costs no
 /// waiting; but one stream is one connection, and several are faster.
@@ -88,10 +89,10 @@ pub(crate) fn start(blob: &Arc<Blob>, parts: Vec<(Part, Arc<Flight>)>) {
     let (stored, absent) =
         parts.into_iter().partition(|(part, _)| blob.store.state(part).presence() == Presence::Unverified);
     for run in runs(blob, stored) {
-        tokio::spawn(verify(run));
+        spawn(verify(run));
     }
     for run in runs(blob, absent) {
-        tokio::spawn(fetch_now(run));
+        spawn(fetch_now(run));
     }
 }
 
@@ -119,7 +120,7 @@ async fn verify(mut run: Run) {
         let store = blob.store.clone();
         // What an earlier process left may have to come from the disk.
         let look = move || store.look_at(part.number, Look::Cached);
-        let seen = tokio::task::spawn_blocking(look).await.unwrap_or(Seen::Gone);
+        let seen = spawn_blocking(look).await.unwrap_or(Seen::Gone);
         if seen == Seen::Sound && blob.store.state(&part).pin(blob.pool.tick()) {
             run.land(Ok(Landed::Stored { _hold: Hold::new(blob.store.clone(), &part) }));
             continue;
@@ -130,7 +131,7 @@ async fn verify(mut run: Run) {
         absent.extend(run.parts.pop_front());
     }
     for run in runs(&blob, absent) {
-        tokio::spawn(fetch_now(run));
+        spawn(fetch_now(run));
     }
 }
 
@@ -145,7 +146,7 @@ async fn fetch_now(run: Run) {
 pub(crate) async fn fetch(run: Run, mut place: Place) -> bool {
     let result = fetch_run(run, &mut place).await;
     if matches!(&result, Err(error) if !error.is_changed()) {
-        tokio::time::sleep(AFTER_FAILURE).await;
+        sleep(AFTER_FAILURE).await;
     }
     result.is_ok()
 }
@@ -188,7 +189,7 @@ async fn take_back(blob: &Arc<Blob>, number: u64) {
             );
             return;
         }
-        tokio::time::sleep(AFTER_FAILURE / TAKE_BACK_TRIES).await;
+        sleep(AFTER_FAILURE / TAKE_BACK_TRIES).await;
     }
     tracing::error!(blob = blob.store.id, part = number, "a part has wrong bytes, and cannot be dropped: it is in use");
 }

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use granary_image::Part;
-use tokio::sync::Notify;
 
 use crate::error::ReadError;
 use crate::share::Taken;
 use crate::store::Store;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Notify};
 
 /// A part's bytes, for as long as this lives.
 pub(crate) enum Landed {

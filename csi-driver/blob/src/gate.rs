@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::climb::Climb;
+use crate::sync::Mutex;
 
 /// A measurement of the throughput takes at least as long, and as many answers as there are places.
 const MEASURE: Duration = Duration::from_millis(100);

@@ -1,35 +1,52 @@
-//! Presence, the table of fetches, eviction and the budget, in thousands of orders of events that a scheduler makes up:
+//! Presence, the table of fetches, eviction, holds and the limits, in thousands of orders of events that a scheduler makes up:
 //!
 //! ```sh
 //! cargo test -p granary-blob --features shuttle --lib interleavings
 //! ```
 //!
-//! The types are the real ones, on real files; [`sync`](crate::sync) has locks and atomics at which the scheduler may go on
-//! with somebody else. What is tokio's (`Notify`) is used as it is, as one step. [`Pool`](crate::Pool) and
-//! [`Blob`](crate::Blob) are not here: they would bring a runtime, with threads that no scheduler here knows of.
+//! Pools and blobs are the real ones, on real files, and read as others read them; [`sync`](crate::sync) has locks, atomics
+//! and tasks at which the scheduler may go on with somebody else. A test that fails prints its order of events, which
+//! `shuttle::replay` repeats.
+//!
+//! What is not tried: weaker orders of memory than the one that everybody sees alike; what happens inside of a call of
+//! tokio's (`Notify`, `oneshot`) or of the system, each of which is one step; what waits for time to pass, as the scrub does; and
+//! parts that an earlier process left.
 
-use std::os::unix::fs::FileExt;
+mod budget;
+mod failing;
+mod reading;
+mod room;
+
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
-use granary_image::{BLOCK_BYTES, Part};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use granary_image::{BLOCK_BYTES, Object, Part};
+use shuttle::rand::{self, Rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
-use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use shuttle::{Config, Runner, future, thread};
-use tokio::sync::Notify;
 
-use crate::budget::{Budget, PoolConfig, Space};
-use crate::evict::evict;
-use crate::flight::{Flights, Hold, Landed};
+use crate::budget::Space;
+use crate::layout::Layout;
 use crate::presence::Presence;
-use crate::sink::claim;
-use crate::store::Store;
-use crate::tests::support::table;
-use crate::turnover::Turnover;
+use crate::sync::step;
+use crate::tests::support::*;
+use crate::{Blob, Origin, OriginError, Pool, PoolConfig, ReadError, Shares};
 
 /// Orders that are tried of each test and scheduler.
-const ORDERS: usize = 1500;
+const ORDERS: usize = 1000;
+/// Bytes of a part. Each is an object of its own.
 const PART: u64 = 2 * BLOCK_BYTES;
-const PARTS: u64 = 3;
+const KEYS: [&str; 3] = ["a", "b", "c"];
+const PARTS: u64 = KEYS.len() as u64;
+/// Room for two of them.
+const ROOM: u64 = 2 * PART;
+/// What is free of a filesystem where room is no matter.
+const PLENTY: u64 = 1 << 30;
 
 fn explore(test: impl Fn() + Send + Sync + Clone + 'static) {
     run(RandomScheduler::new(ORDERS), test.clone());
@@ -43,113 +60,149 @@ fn run(scheduler: impl Scheduler + 'static, test: impl Fn() + Send + Sync + 'sta
     Runner::new(scheduler, config).run(test);
 }
 
-/// A store and those who use it.
+/// One that the scheduler's seed chooses.
+fn one_of<T>(choices: [T; 2]) -> T {
+    let [first, second] = choices;
+    if rand::thread_rng().r#gen() { first } else { second }
+}
+
+/// What bounds a pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Nothing,
+    /// Others leave [`ROOM`] on the filesystem.
+    Floor,
+    /// The limit leaves as much.
+    Limit,
+}
+
+/// A pool with one blob, and its origin.
 struct World {
+    blob: Arc<Blob>,
+    pool: Arc<Pool>,
+    origin: Arc<TestOrigin>,
+    config: PoolConfig,
+    /// Bytes that are counted when no part is there.
+    empty: u64,
     _dir: tempfile::TempDir,
-    store: Arc<Store>,
-    flights: Flights,
-    evicted: Notify,
-    turnover: Turnover,
-    clock: AtomicU32,
-    fills: AtomicU64,
 }
 
 impl World {
-    fn new() -> Arc<Self> {
+    fn new(bound: Bound) -> Arc<Self> {
         // In memory where it can be: a sync of the disk in each of thousands of orders takes long.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("temporary directory");
-        let (store, _) = Store::open(&dir.path().join("b"), "b", false).expect("store");
-        let extended = store.extend(table("b", &[("a", PART), ("b", PART), ("c", PART)])).expect("extend");
-        assert_eq!(extended, Some(true));
-        Arc::new(Self {
-            _dir: dir,
-            store: Arc::new(store),
-            flights: Flights::default(),
-            evicted: Notify::new(),
-            turnover: Turnover::default(),
-            clock: AtomicU32::new(0),
-            fills: AtomicU64::new(0),
-        })
+        let config = config(dir.path(), (bound == Bound::Limit).then_some(8 * MIB));
+        let layout = Layout::open(&config.dir).expect("layout");
+        let probe = {
+            let config = config.clone();
+            move || {
+                let available = if bound == Bound::Floor { ROOM - taken(&config) } else { PLENTY };
+                Ok(Space { total: PLENTY, available })
+            }
+        };
+        let pool = Pool::open_with(config.clone(), layout, Box::new(probe), Shares::default()).expect("open");
+        let origin = TestOrigin::new();
+        origin.chunk.store(PART as usize / 2, std::sync::atomic::Ordering::SeqCst);
+        let watched = Watched { origin: origin.clone(), config: config.clone(), bound };
+        let blob = pool.blob(tag(), table("b", &KEYS.map(|key| (key, PART))), Arc::new(watched)).expect("blob");
+        if bound == Bound::Limit {
+            pool.budget.add(pool.usage().free_bytes - ROOM);
+        }
+        let empty = pool.budget.used();
+        Arc::new(Self { blob, pool, origin, config, empty, _dir: dir })
     }
 
     fn part(&self, number: u64) -> Part {
-        self.store.table().as_ref().expect("table").part(number)
+        self.blob.table().part(number)
     }
 
-    fn tick(&self) -> u32 {
-        self.clock.fetch_add(1, SeqCst)
-    }
-
-    /// As a read of the kernel: from the file if the part is there, or by its flight.
-    fn read(&self, number: u64) {
-        let part = self.part(number);
-        let state = self.store.state(&part);
-        if state.pin(self.tick()) {
-            self.check(&part);
-            state.unpin();
-            return;
+    /// Reads whole parts as the kernel has them read, and compares.
+    fn read(&self, parts: Range<u64>) -> Result<(), ReadError> {
+        let (offset, len) = (parts.start * PART, (parts.end - parts.start) * PART);
+        let mut buf = vec![0xAA; len as usize];
+        if !self.blob.read_cached(offset, &mut buf)? {
+            future::block_on(self.blob.read(offset, &mut buf))?;
         }
-        let (flight, is_new) = self.flights.board(&self.store, &part, self.tick());
-        if is_new {
-            let landed = self.fill(&part);
-            self.flights.landed(&part);
-            flight.land(Ok(landed));
-        }
-        match future::block_on(flight.wait()) {
-            Ok(Landed::Stored { .. }) => self.check(&part),
-            Ok(Landed::Buffered(_)) | Err(_) => unreachable!("all fills go to the file"),
-        }
+        assert!(buf == self.bytes(parts.clone()), "wrong bytes of parts {parts:?}");
+        Ok(())
     }
 
-    fn fill(&self, part: &Part) -> Landed {
-        assert!(future::block_on(claim(&self.store, part, &self.evicted)), "nobody else fills it");
-        self.turnover.returns(&self.store.state(part).age, PART);
-        let bytes = content(part.number);
-        let half = bytes.len() / 2;
-        self.write(part, &bytes[..half], 0);
-        thread::yield_now();
-        self.write(part, &bytes[half..], half as u64);
-        self.fills.fetch_add(1, SeqCst);
-        self.store.filled(part, crc32c::crc32c(&bytes), self.tick(), false);
-        Landed::Stored { _hold: Hold::new(self.store.clone(), part) }
+    fn bytes(&self, parts: Range<u64>) -> Vec<u8> {
+        expected(&self.blob.table(), parts.start * PART, ((parts.end - parts.start) * PART) as usize)
     }
 
-    fn write(&self, part: &Part, bytes: &[u8], at: u64) {
-        self.store.data.write_all_at(bytes, part.blob_offset + at).expect("write");
-    }
-
-    /// Whoever holds a part finds all of its bytes, however long it takes.
-    fn check(&self, part: &Part) {
-        let mut found = vec![0; PART as usize];
-        let half = found.len() / 2;
-        self.store.data.read_exact_at(&mut found[..half], part.blob_offset).expect("read");
-        thread::yield_now();
-        self.store.data.read_exact_at(&mut found[half..], part.blob_offset + half as u64).expect("read");
-        assert!(found == content(part.number), "wrong bytes of part {}", part.number);
+    /// Whether the data file has all bytes of the parts, as who reads natively finds it.
+    fn file_has(&self, parts: Range<u64>) -> bool {
+        let mut found = vec![0; ((parts.end - parts.start) * PART) as usize];
+        self.blob.data_file().read_exact_at(&mut found, parts.start * PART).expect("read");
+        found == self.bytes(parts)
     }
 
     fn evict(&self, bytes: u64) {
-        evict(std::slice::from_ref(&self.store), &self.turnover, self.tick(), bytes);
-        self.evicted.notify_waiters();
+        future::block_on(self.pool.evict(bytes));
     }
 
     fn present(&self) -> Vec<u64> {
-        (0..PARTS).filter(|&n| self.store.state(&self.part(n)).presence() == Presence::Present).collect()
+        let is_present = |&part: &u64| self.blob.store.parts.get(part).presence() == Presence::Present;
+        (0..PARTS).filter(is_present).collect()
     }
 
-    /// What holds when everybody is done.
-    fn settle(&self) {
+    /// Waits for everybody to be done, and checks what holds then.
+    fn rest(&self) {
+        // What was begun for readers ends a little later than they do.
+        while Arc::strong_count(&self.blob) > 1 || Arc::strong_count(&self.pool) > 2 {
+            thread::yield_now();
+        }
         let present = self.present();
-        assert_eq!(self.store.cached_bytes(), present.len() as u64 * PART);
-        assert!((0..PARTS).all(|n| !self.flights.has(&self.part(n))));
-        present.iter().for_each(|&n| self.check(&self.part(n)));
-        self.evict(u64::MAX);
-        assert_eq!((self.present(), self.store.cached_bytes()), (Vec::new(), 0), "a hold was not given back");
+        let cached = present.len() as u64 * PART;
+        assert_eq!((self.blob.cached_bytes(), taken(&self.config)), (cached, cached), "of parts {present:?}");
+        assert_eq!(self.pool.budget.used(), self.empty + cached);
+        assert!(present.iter().all(|&part| self.file_has(part..part + 1)));
+    }
+
+    /// As [`Self::rest`]; then everything leaves, and nothing may be left of it.
+    fn settle(&self) {
+        self.rest();
+        self.evict(PLENTY);
+        assert_eq!((self.present(), taken(&self.config)), (Vec::new(), 0), "a hold was not given back");
+        assert_eq!(self.pool.budget.used(), self.empty);
+        let free = self.pool.usage().free_bytes;
+        assert!(self.pool.budget.reserve(free).is_ok(), "something is reserved for nobody");
+        for part in (0..PARTS).map(|part| self.part(part)) {
+            assert!(self.blob.board(&part).1, "somebody is said to fetch part {}", part.number);
+        }
     }
 }
 
-fn content(part: u64) -> Vec<u8> {
-    vec![part as u8 + 1; PART as usize]
+/// Bytes that the data file takes on the disk.
+fn taken(config: &PoolConfig) -> u64 {
+    std::fs::metadata(config.dir.join("blobs/b/data")).map_or(0, |data| data.blocks() * 512)
+}
+
+/// Others come between the pieces of an answer, and see the pool within its bound.
+struct Watched {
+    origin: Arc<TestOrigin>,
+    config: PoolConfig,
+    bound: Bound,
+}
+
+#[async_trait]
+impl Origin for Watched {
+    async fn read(
+        &self,
+        object: &Object,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, OriginError>>, OriginError> {
+        let answer = self.origin.read(object, range).await?;
+        let (config, bound) = (self.config.clone(), self.bound);
+        let piece = move |piece| {
+            let taken = taken(&config);
+            assert!(bound == Bound::Nothing || taken <= ROOM, "{taken} bytes are taken");
+            step();
+            std::future::ready(piece)
+        };
+        Ok(answer.then(piece).boxed())
+    }
 }
 
 fn spawn(world: &Arc<World>, work: impl FnOnce(&World) + Send + 'static) -> thread::JoinHandle<()> {
@@ -161,91 +214,4 @@ fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
     // All of them are started before the first is waited for.
     let threads: Vec<_> = threads.into_iter().collect();
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-}
-
-#[test]
-fn a_part_is_fetched_once_however_many_read_it() {
-    explore(|| {
-        let world = World::new();
-        join((0..3).map(|n| {
-            spawn(&world, move |world| {
-                world.read(n % 2);
-                world.read(1);
-            })
-        }));
-        assert_eq!(world.fills.load(SeqCst), 2);
-        world.settle();
-    });
-}
-
-#[test]
-fn nobody_sees_other_bytes_while_parts_are_evicted_and_made_durable() {
-    explore(|| {
-        let world = World::new();
-        let readers = (0..2).map(|n| {
-            spawn(&world, move |world| {
-                world.read(n);
-                world.read(2);
-                world.read(n);
-            })
-        });
-        let mut threads: Vec<_> = readers.collect();
-        threads.push(spawn(&world, |world| {
-            world.evict(PART);
-            world.evict(3 * PART);
-        }));
-        threads.push(spawn(&world, |world| {
-            for _ in 0..2 {
-                world.store.flush().map_err(|(error, _)| error).expect("flush");
-            }
-        }));
-        join(threads);
-        // What the map on the disk says is there survives a crash: it is there.
-        let (left, _) = Store::open(&world.store.dir, "b", false).expect("open");
-        let durable: Vec<u64> = left.parts.iter().filter(|(_, part)| part.blocks() > 0).map(|(n, _)| n).collect();
-        assert!(durable.iter().all(|n| world.present().contains(n)), "{durable:?} of {:?}", world.present());
-        durable.iter().for_each(|&n| world.check(&world.part(n)));
-        world.settle();
-    });
-}
-
-#[test]
-fn limit_and_floor_hold_while_parts_are_reserved_written_and_freed() {
-    const LIMIT: u64 = 100;
-    const FLOOR: u64 = 1000;
-    explore(|| {
-        // The filesystem has 80 above the floor, which is stricter than the limit at first.
-        let available = Arc::new(AtomicU64::new(FLOOR + 80));
-        let probe = {
-            let available = available.clone();
-            move || Ok(Space { total: 10_000, available: available.load(SeqCst) })
-        };
-        let config =
-            PoolConfig { dir: "/cache".into(), max_bytes: Some(LIMIT), min_free_percent: 0, min_free_bytes: FLOOR };
-        let budget = Arc::new(Budget::new(&config, Box::new(probe)));
-        let granted = Arc::new(AtomicU64::new(0));
-        join((0..3).map(|n| {
-            let (budget, granted, available) = (budget.clone(), granted.clone(), available.clone());
-            thread::spawn(move || {
-                for round in 0..3 {
-                    let Ok(reservation) = budget.reserve(30) else { continue };
-                    assert!(granted.fetch_add(30, SeqCst) + 30 <= LIMIT);
-                    if (n + round) % 3 == 0 {
-                        // It did not come.
-                        granted.fetch_sub(30, SeqCst);
-                        drop(reservation);
-                        continue;
-                    }
-                    assert!(available.fetch_sub(30, SeqCst) - 30 >= FLOOR);
-                    reservation.taken();
-                    thread::yield_now();
-                    // Evicted again.
-                    available.fetch_add(30, SeqCst);
-                    granted.fetch_sub(30, SeqCst);
-                    budget.release(30);
-                }
-            })
-        }));
-        assert_eq!((budget.used(), available.load(SeqCst)), (0, FLOOR + 80));
-    });
 }

@@ -30,7 +30,7 @@ mod origin;
 mod parts_map;
 mod pieces;
 mod pool;
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
 mod power_cut;
 mod prefetch;
 mod preload;

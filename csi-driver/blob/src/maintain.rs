@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::pool::Pool;
 use crate::store::Store;
+use crate::sync::{sleep, spawn, spawn_blocking};
 
 /// A crash of the machine loses what was fetched within this time.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -15,7 +16,7 @@ const DIRTY_BYTES: u64 = 256 << 20;
 /// Works in the background as long as the pool exists.
 pub(crate) fn start(pool: &Arc<Pool>) {
     let weak = Arc::downgrade(pool);
-    tokio::spawn(async move {
+    spawn(async move {
         loop {
             let Some(pool) = weak.upgrade() else { return };
             flush(&pool).await;
@@ -30,7 +31,7 @@ async fn wait(weak: &std::sync::Weak<Pool>) {
     // A strong reference would keep the pool, and its lock on the directory, for a whole period.
     let Some(hurry) = weak.upgrade().map(|pool| pool.hurry.clone()) else { return };
     tokio::select! {
-        () = tokio::time::sleep(PERIOD) => {}
+        () = sleep(PERIOD) => {}
         () = hurry.notified() => {}
     }
 }
@@ -48,7 +49,7 @@ pub(crate) async fn keep_limits(pool: &Arc<Pool>) {
 /// Runs what may wait for the disk where it stops no reader.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     // An error means that the runtime is going down or that `work` panicked, which was reported.
-    tokio::task::spawn_blocking(work).await.ok()
+    spawn_blocking(work).await.ok()
 }
 
 /// Makes durable what is present in all blobs.

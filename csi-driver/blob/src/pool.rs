@@ -8,9 +8,6 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
 use granary_image::{BLOCK_BYTES, ExtentTable};
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
 
 use crate::blob::Blob;
 use crate::budget::{self, Budget, PoolConfig, PoolUsage, SpaceProbe, filesystem_space};
@@ -22,6 +19,7 @@ use crate::origin::Origin;
 use crate::scrub::Scrub;
 use crate::share::Shares;
 use crate::store::{BlobTag, Store};
+use crate::sync::{Handle, Mutex, Notify};
 use crate::turnover::Turnover;
 
 /// Counted for the map, the directory and the small files of each blob.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use granary_image::PartRanges;
-use tokio::task::AbortHandle;
 
 use crate::blob::Blob;
 use crate::fill::{RUN_BYTES, fetch};
 use crate::gate::Turn;
+use crate::sync::{AbortHandle, sleep, spawn};
 use crate::walk::next_run;
 
 /// Requests at once: enough for most links, and few beside those of readers.
@@ -36,7 +36,7 @@ impl Blob {
         let blob = self.clone();
         let task = self.pool.runtime.spawn(async move {
             while !pass(&blob, &parts).await {
-                tokio::time::sleep(AGAIN).await;
+                sleep(AGAIN).await;
             }
         });
         Preload { task: task.abort_handle() }
@@ -59,7 +59,7 @@ async fn pass(blob: &Arc<Blob>, parts: &PartRanges) -> bool {
             }
             let place = blob.gate.enter(Turn::Ahead).await;
             let Some(run) = next_run(blob, &mut numbers, RUN_BYTES, false) else { break };
-            running.push(tokio::spawn(fetch(run, place)));
+            running.push(spawn(fetch(run, place)));
         }
     }
     while let Some(fetched) = running.next().await {

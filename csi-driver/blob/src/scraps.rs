@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Parts that are remembered; then it starts anew.
 const MOST: usize = 4096;

@@ -7,7 +7,7 @@
 mod eye;
 mod mend;
 mod pace;
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
 mod tests;
 
 use std::hash::{BuildHasher, RandomState};

@@ -9,8 +9,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use granary_image::BLOCK_BYTES;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::sync::Mutex;
 
 /// Of five units, one dataset alone may have four.
 const GREED: usize = 4;

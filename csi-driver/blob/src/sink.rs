@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use granary_image::{BLOCK_BYTES, Part};
 
-use tokio::sync::Notify;
-
 use crate::blob::Blob;
 use crate::budget::Reservation;
 use crate::error::ReadError;
@@ -15,6 +13,7 @@ use crate::flight::{Buffer, Hold, Landed};
 use crate::layout::punch;
 use crate::presence::Presence;
 use crate::store::Store;
+use crate::sync::Notify;
 
 pub(crate) enum Sink {
     File(FileSink),

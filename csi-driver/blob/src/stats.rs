@@ -4,7 +4,7 @@ use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Different reasons that are counted apart; what comes later is counted as [`OTHER`].
 const MAX_REASONS: usize = 16;
