@@ -20,3 +20,4 @@ pub mod s3;
 pub mod suite;
 pub mod supply;
 pub mod tools;
+pub mod torture;

@@ -10,7 +10,7 @@ use granary_e2e::images::GranaryImage;
 use granary_e2e::paths::Paths;
 use granary_e2e::s3::{READER, S3};
 use granary_e2e::suite::{self, Part};
-use granary_e2e::{bench, demo, fuzz, progress, tools};
+use granary_e2e::{bench, demo, fuzz, progress, tools, torture};
 
 /// A real Kubernetes on this machine, and what Granary's end-to-end tests need besides.
 #[derive(Parser)]
@@ -43,6 +43,17 @@ enum Command {
     BenchOrigin(bench::OriginArguments),
     /// Feed hostile input to whatever reads what others write.
     Fuzz(fuzz::Options),
+    /// Read mounted datasets at random while everything around them fails.
+    Torture(torture::Options),
+    /// The process that serves and is killed.
+    #[command(hide = true)]
+    TortureNode(torture::NodeArguments),
+    /// The process that keeps descriptors for it.
+    #[command(hide = true)]
+    TortureKeeper(torture::KeeperArguments),
+    /// The process that its data comes from.
+    #[command(hide = true)]
+    TortureOrigin(torture::OriginArguments),
     /// Run the tests.
     Test {
         /// Only these parts.
@@ -88,6 +99,10 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(options) => bench::run(&paths, &options),
         Command::BenchOrigin(arguments) => bench::serve_origin(&arguments),
         Command::Fuzz(options) => fuzz::run(&paths, &options),
+        Command::Torture(options) => torture::run(&options),
+        Command::TortureNode(arguments) => torture::serve(&arguments),
+        Command::TortureKeeper(arguments) => torture::keep(&arguments),
+        Command::TortureOrigin(arguments) => torture::serve_origin(&arguments),
         Command::Test { parts } => suite::run(&paths, &parts),
         Command::Image => {
             let cluster = Cluster::running(&paths)?;
