@@ -17,9 +17,9 @@ use crate::{fuzz, images, install, progress, supply};
 pub enum Part {
     /// What needs neither root nor a cluster: `cargo test --workspace`, and the formatting.
     Unit,
-    /// Licences, origins and known vulnerabilities of the dependencies. Only when it is named.
+    /// Licences, origins and known vulnerabilities of the dependencies.
     Supply,
-    /// Hostile input for every reader of what others write, for some seconds each. Only when it is named.
+    /// Hostile input for every reader of what others write, for some seconds each.
     Fuzz,
     /// Real mounts, loop devices and small filesystems on this machine.
     Root,
@@ -30,7 +30,7 @@ pub enum Part {
 /// Runs `parts`, or all of them when there are none.
 pub fn run(paths: &Paths, parts: &[Part]) -> Result<()> {
     let begun = Instant::now();
-    let all = [Part::Unit, Part::Root, Part::Cluster];
+    let all = [Part::Unit, Part::Supply, Part::Fuzz, Part::Root, Part::Cluster];
     let parts = if parts.is_empty() { &all[..] } else { parts };
     for part in parts {
         println!("\n== {part:?} tests");
