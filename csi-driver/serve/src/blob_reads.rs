@@ -62,13 +62,36 @@ impl Drop for Service {
     }
 }
 
+/// Where the answer to a read goes.
+pub(crate) trait Answer: Send + 'static {
+    fn data(self, bytes: &[u8]);
+    fn error(self, error: Errno);
+    /// It is a successor's to give.
+    fn leave(self);
+}
+
+impl Answer for ReplyData {
+    fn data(self, bytes: &[u8]) {
+        self.data(bytes);
+    }
+
+    fn error(self, error: Errno) {
+        self.error(error);
+    }
+
+    fn leave(self) {
+        // `fuser` would answer for us.
+        std::mem::forget(self);
+    }
+}
+
 /// An answer that is owed. If it is dropped it is an error, or left to a successor.
-struct Owed {
-    reply: Option<ReplyData>,
+struct Owed<A: Answer> {
+    reply: Option<A>,
     stage: watch::Receiver<Stage>,
 }
 
-impl Owed {
+impl<A: Answer> Owed<A> {
     fn give(mut self, bytes: &[u8]) {
         if let Some(reply) = self.reply.take() {
             reply.data(bytes);
@@ -76,12 +99,11 @@ impl Owed {
     }
 }
 
-impl Drop for Owed {
+impl<A: Answer> Drop for Owed<A> {
     fn drop(&mut self) {
         let Some(reply) = self.reply.take() else { return };
         match *self.stage.borrow() {
-            // `fuser` would answer for us.
-            Stage::Left => std::mem::forget(reply),
+            Stage::Left => reply.leave(),
             Stage::Serving | Stage::Ended => reply.error(Errno::EIO),
         }
     }
@@ -111,7 +133,7 @@ impl Readers {
 impl BlobReads {
     /// Answers with `len` bytes from `offset` of the blob, in full or with `EIO`: the kernel would take a short answer for the
     /// end of the file and fill up with zeros.
-    pub(crate) fn answer(&self, offset: u64, len: usize, reply: ReplyData) {
+    pub(crate) fn answer(&self, offset: u64, len: usize, reply: impl Answer) {
         self.begun.wait();
         let owed = Owed { reply: Some(reply), stage: self.stage.clone() };
         let buf = self.buffers.take(len).filter(|_| *self.stage.borrow() == Stage::Serving);
@@ -123,7 +145,7 @@ impl BlobReads {
         }
     }
 
-    fn answer_later(&self, offset: u64, mut buf: Buffer, owed: Owed) {
+    fn answer_later(&self, offset: u64, mut buf: Buffer, owed: Owed<impl Answer>) {
         let (blob, mut stage) = (self.blob.clone(), self.stage.clone());
         self.runtime.spawn(async move {
             let result = tokio::select! {

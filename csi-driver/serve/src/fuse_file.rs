@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use fuser::{
@@ -16,19 +17,20 @@ use fuser::{
 };
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
-use crate::blob_reads::{BlobReads, Service};
+use crate::apart;
+use crate::blob_reads::{Answer, BlobReads, Service};
 use crate::fuse_session::{self, FOREVER, Options, Started};
+use crate::journalled::Files;
 use crate::keeping::{Keeping, Kept};
 use crate::loops::{BLOB_FILE, LoopDevice};
-use crate::{apart, takeover};
 
 /// Length of every blob's file, in bytes: more than any blob has, so that a growing blob keeps its file. Loop devices are
 /// limited to what a version has, and `LOOP_CHANGE_FD` wants files of one length.
 pub(crate) const FILE_BYTES: u64 = 16 << 40;
 
-/// What files are kept as, before the name of the blob. A release that answers the kernel otherwise has another number: it must
-/// not go on with these.
-const KEPT_AS: &str = "blob-1/";
+/// What files are kept as, without a journal and with one, before the name of the blob. A release that answers the kernel
+/// otherwise, or has another journal, has another number: it must not go on with these.
+const KEPT_AS: [&str; 2] = ["blob-1/", "blob-journal-1/"];
 
 const FILE_INODE: INodeNo = INodeNo(2);
 
@@ -36,40 +38,37 @@ const FILE_INODE: INodeNo = INodeNo(2);
 pub(crate) struct FuseFile {
     file: OwnedFd,
     service: Service,
-    /// Connection and file, unless the kernel has no way to ask a successor again.
-    kept: Option<Kept>,
+    /// Connection and file, and the journal if there is one.
+    kept: Kept,
 }
 
 impl FuseFile {
     /// Serves a blob by `reads` until this and every loop device on it are gone. What a predecessor has had kept is gone on with.
     pub(crate) fn open(reads: impl Fn() -> (BlobReads, Service), keeping: &Keeping, name: &str) -> io::Result<Self> {
-        let name = format!("{KEPT_AS}{name}");
-        if let Some(left) = keeping.take(&name) {
+        for name in KEPT_AS.map(|kind| format!("{kind}{name}")) {
+            let Some(left) = keeping.take(&name) else { continue };
             match Self::resume(left, reads(), keeping, &name) {
                 Err(error) => tracing::warn!(name, %error, "what was kept of a blob is of no use"),
                 file => return file,
             }
             keeping.discard(&name);
         }
-        Self::begin(reads(), keeping, &name)
+        Self::begin(reads(), keeping, name)
     }
 
     fn begin((reads, service): (BlobReads, Service), keeping: &Keeping, name: &str) -> io::Result<Self> {
         let options = Options { source: "granary", subtype: None, for_all: false };
-        let Started { mount, connection } = fuse_session::start(BlobFilesystem(reads), &options)?;
+        let Started { mount, connection, journal } =
+            fuse_session::start(BlobFilesystem::new(reads), &options, keeping)?;
         let file = apart::open(|| {
             let file = rustix::fs::openat(&mount, BLOB_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             // The loop driver asks for it when a device is bound. The answer is remembered.
             rustix::fs::fsync(&file)?;
             Ok(file)
         })?;
-        let kept = match takeover::ask_again(&connection) {
-            Ok(()) => Some(keeping.keep(name, vec![connection, file.try_clone()?])),
-            Err(error) => {
-                tracing::debug!(%error, "this kernel cannot ask a successor again");
-                None
-            }
-        };
+        let name = format!("{}{name}", KEPT_AS[usize::from(journal.is_some())]);
+        let descriptors = [connection, file.try_clone()?].into_iter().chain(journal);
+        let kept = keeping.keep(&name, descriptors.collect());
         Ok(Self { file, service, kept })
     }
 
@@ -79,11 +78,12 @@ impl FuseFile {
         keeping: &Keeping,
         name: &str,
     ) -> io::Result<Self> {
-        let [connection, file]: [OwnedFd; 2] = left.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
-        let copy = file.try_clone()?;
-        fuse_session::resume(BlobFilesystem(reads), &connection)?;
-        let kept = Some(keeping.keep(name, vec![connection, copy]));
-        Ok(Self { file, service, kept })
+        let ([connection, file] | [connection, file, _]) = left.as_slice() else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let file = file.try_clone()?;
+        fuse_session::resume(BlobFilesystem::new(reads), connection, left.get(2))?;
+        Ok(Self { file, service, kept: keeping.keep(name, left) })
     }
 
     /// Whether `device` is bound to this file. Nobody is asked.
@@ -97,17 +97,12 @@ impl FuseFile {
     pub(crate) fn move_away(&self, device: &LoopDevice, to: &File) -> io::Result<()> {
         let moving = || apart::run(|| device.change_backing(to));
         // If this process dies in between, nobody shall hold what no successor can serve: it comes when this one has ended.
-        match &self.kept {
-            Some(kept) => kept.without(moving),
-            None => moving(),
-        }
+        self.kept.without(moving)
     }
 
     /// Leaves reads to a successor.
     pub(crate) fn leave(&self) {
-        if self.kept.is_some() {
-            self.service.leave();
-        }
+        self.service.leave();
     }
 }
 
@@ -117,7 +112,20 @@ impl AsFd for FuseFile {
     }
 }
 
-struct BlobFilesystem(BlobReads);
+#[derive(Clone)]
+struct BlobFilesystem(Arc<BlobReads>);
+
+impl BlobFilesystem {
+    fn new(reads: BlobReads) -> Self {
+        Self(Arc::new(reads))
+    }
+}
+
+impl Files for BlobFilesystem {
+    fn read_file(&self, _: u64, offset: u64, len: u32, reply: impl Answer) {
+        self.0.answer(offset, len as usize, reply);
+    }
+}
 
 fn attributes(inode: INodeNo) -> FileAttr {
     let is_file = inode == FILE_INODE;
@@ -171,7 +179,7 @@ impl Filesystem for BlobFilesystem {
     fn read(
         &self,
         _: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         _: FileHandle,
         offset: u64,
         size: u32,
@@ -179,6 +187,6 @@ impl Filesystem for BlobFilesystem {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.0.answer(offset, size as usize, reply);
+        self.read_file(inode.0, offset, size, reply);
     }
 }

@@ -3,11 +3,15 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use fuser::{Config, Filesystem, InitFlags, KernelConfig, Session, SessionACL};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
+use crate::journal::{self, Journal};
+use crate::journalled::{self, Files};
+use crate::keeping::Keeping;
 use crate::takeover;
 
 /// Largest read that the kernel asks for, in bytes.
@@ -15,7 +19,7 @@ pub(crate) const MAX_READ: u32 = 1 << 20;
 /// Reads that the kernel has under way at once; with the longest read it bounds the memory of a session's readers.
 const MAX_READS: u16 = 32;
 /// Threads that take requests and read what is cached: as many reads of the disk can be under way.
-const THREADS: usize = 4;
+pub(crate) const THREADS: usize = 4;
 /// The kernel asks no attributes and names again for as long: nothing that is served changes, and a dead server's file must
 /// still tell its length to the loop driver when the device is moved to the next server's.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -36,22 +40,48 @@ pub(crate) struct Started {
     pub(crate) mount: OwnedFd,
     /// The connection. Who has it, too, keeps the kernel waiting for a successor when this process has died.
     pub(crate) connection: OwnedFd,
+    /// The memory of the journal, which goes with the connection, if the kernel cannot ask a successor again.
+    pub(crate) journal: Option<OwnedFd>,
 }
 
-/// Serves `filesystem` until nobody has its mount any more, nor a file of it open.
-pub(crate) fn start(filesystem: impl Filesystem, options: &Options<'_>) -> io::Result<Started> {
+/// Serves `files` until nobody has their mount any more, nor one of them open.
+pub(crate) fn start(files: impl Files, options: &Options<'_>, keeping: &Keeping) -> io::Result<Started> {
     let connection = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/fuse")?);
     let mount = mount_detached(connection.as_fd(), options)?;
-    run(Session::from_fd(filesystem, connection.try_clone()?, SessionACL::All, config())?)?;
-    Ok(Started { mount, connection })
+    let session = Session::from_fd(files.clone(), connection.try_clone()?, SessionACL::All, config())?;
+    if !keeping.needs_journals(&connection) {
+        run(session)?;
+        return Ok(Started { mount, connection, journal: None });
+    }
+    tracing::debug!("this kernel cannot ask a successor again: what it asks goes through a journal");
+    // Nobody has the mount, so nothing is asked in between.
+    let fuser = takeover::set_apart(&session)?;
+    let memory = journal::memory()?;
+    run_journalled(files, session, fuser, &connection, &memory)?;
+    Ok(Started { mount, connection, journal: Some(memory) })
 }
 
-/// Goes on serving on the connection of a predecessor who serves no more. What it had read and not answered is asked again.
-pub(crate) fn resume(filesystem: impl Filesystem, connection: &OwnedFd) -> io::Result<()> {
-    run(takeover::session(filesystem, connection, config())?)
+/// Goes on serving on the connection of a predecessor who serves no more. What it had read and not answered is asked again, or is
+/// in its journal.
+pub(crate) fn resume(files: impl Files, connection: &OwnedFd, journal: Option<&OwnedFd>) -> io::Result<()> {
+    let Some(memory) = journal else { return run(takeover::session(files, connection, config())?) };
+    let (session, fuser) = takeover::session_apart(files.clone(), connection, config())?;
+    run_journalled(files, session, fuser, connection, memory)
 }
 
-fn config() -> Config {
+fn run_journalled<F: Files>(
+    files: F,
+    session: Session<F>,
+    fuser: UnixStream,
+    connection: &OwnedFd,
+    memory: &OwnedFd,
+) -> io::Result<()> {
+    let journal = Journal::open(memory)?;
+    run(session)?;
+    journalled::start(&files, connection, fuser, journal)
+}
+
+pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
     config.acl = SessionACL::All;

@@ -2,7 +2,7 @@
 //! asks: without a keeper nothing is kept, and a new one is given everything.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use granary_keeper::{Client, ClientError};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 
+use crate::takeover;
+
 /// The keeper is another process on this machine, and answers at once if at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks for a keeper that is not there.
@@ -18,7 +20,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What one state directory's processes have kept.
 #[derive(Clone)]
-pub(crate) struct Keeping(Option<Arc<Shared>>);
+pub(crate) struct Keeping {
+    /// `None` if there is no keeper and none will come.
+    shared: Option<Arc<Shared>>,
+    has_resend: bool,
+}
 
 struct Shared {
     path: PathBuf,
@@ -56,7 +62,7 @@ pub(crate) struct Kept {
 impl Keeping {
     /// Asks the keeper that listens at `path` for what it has. Without a path there is none.
     pub(crate) fn start(path: Option<&Path>) -> Self {
-        let Some(path) = path else { return Self(None) };
+        let Some(path) = path else { return Self { shared: None, has_resend: true } };
         let mut state = State::default();
         state.install(Client::connect(path, PATIENCE));
         match state.client.as_ref().map(Client::all) {
@@ -70,17 +76,27 @@ impl Keeping {
         if let Err(error) = watcher {
             tracing::warn!(%error, "a keeper that is started again will not be noticed");
         }
-        Self(Some(shared))
+        Self { shared: Some(shared), has_resend: true }
+    }
+
+    /// As [`Self::start`] on a kernel that cannot ask a successor again.
+    pub(crate) fn start_without_resend(path: Option<&Path>) -> Self {
+        Self { has_resend: false, ..Self::start(path) }
+    }
+
+    /// Whether a successor can go on with a connection only if it has a journal.
+    pub(crate) fn needs_journals(&self, connection: impl AsFd) -> bool {
+        self.shared.is_some() && !(self.has_resend && takeover::ask_again(connection).is_ok())
     }
 
     /// Gives what a predecessor has had kept under `name`. Who takes it has it kept again, or discards it.
     pub(crate) fn take(&self, name: &str) -> Option<Vec<OwnedFd>> {
-        self.0.as_ref()?.state.lock().left.remove(name)
+        self.shared.as_ref()?.state.lock().left.remove(name)
     }
 
     /// Has the keeper close what was taken and is of no use.
     pub(crate) fn discard(&self, name: &str) {
-        let Some(shared) = &self.0 else { return };
+        let Some(shared) = &self.shared else { return };
         let mut state = shared.state.lock();
         if !state.has_left && !state.kept.contains_key(name) {
             state.take_back(name);
@@ -90,7 +106,7 @@ impl Keeping {
     /// Has descriptors kept, in place of what has the name.
     pub(crate) fn keep(&self, name: &str, descriptors: Vec<OwnedFd>) -> Kept {
         let mut number = 0;
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.shared {
             let mut state = shared.state.lock();
             state.entries += 1;
             number = state.entries;
@@ -101,7 +117,7 @@ impl Keeping {
 
     /// Has the keeper close what a predecessor had kept and nobody has taken. Gives the names.
     pub(crate) fn discard_left(&self) -> Vec<String> {
-        let Some(shared) = &self.0 else { return Vec::new() };
+        let Some(shared) = &self.shared else { return Vec::new() };
         let mut state = shared.state.lock();
         let left = std::mem::take(&mut state.left);
         for name in left.keys() {
@@ -112,7 +128,7 @@ impl Keeping {
 
     /// Leaves everything to a successor: nothing is changed any more. Gives whether a keeper has it.
     pub(crate) fn leave(&self) -> bool {
-        let Some(shared) = &self.0 else { return false };
+        let Some(shared) = &self.shared else { return false };
         let mut state = shared.state.lock();
         state.has_left = true;
         state.client.is_some()
@@ -120,7 +136,7 @@ impl Keeping {
 
     /// Takes an entry out, here and from the keeper, if it is still there.
     fn remove(&self, name: &str, number: u64) -> Option<Entry> {
-        let mut state = self.0.as_ref()?.state.lock();
+        let mut state = self.shared.as_ref()?.state.lock();
         if state.has_left || state.kept.get(name)?.number != number {
             return None;
         }
@@ -134,7 +150,7 @@ impl Kept {
     pub(crate) fn without<T>(&self, work: impl FnOnce() -> T) -> T {
         let entry = self.keeping.remove(&self.name, self.number);
         let result = work();
-        if let (Some(shared), Some(entry)) = (&self.keeping.0, entry) {
+        if let (Some(shared), Some(entry)) = (&self.keeping.shared, entry) {
             shared.state.lock().insert(&self.name, entry);
         }
         result

@@ -47,7 +47,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn open(config: &ServerConfig, runtime: Handle) -> Result<Self, ServeError> {
+    pub(crate) fn open(
+        config: &ServerConfig,
+        runtime: Handle,
+        keep: fn(Option<&Path>) -> Keeping,
+    ) -> Result<Self, ServeError> {
         let state = StateDir::open(&config.state_dir)?;
         let layout = probe(state.root(), config.layout);
         let claims = Arc::new(Claims::find(&state, &survey(&state.instance)?)?);
@@ -55,7 +59,7 @@ impl Node {
             layout,
             pools: Pools::load(state.pools_file(), claims.clone()),
             volumes: Volumes::load(state.volumes())?,
-            blobs: ServedBlobs::new(runtime.clone(), Keeping::start(config.keeper.as_deref())),
+            blobs: ServedBlobs::new(runtime.clone(), keep(config.keeper.as_deref())),
             versions: Mutex::default(),
             interrupted: Mutex::default(),
             claims,

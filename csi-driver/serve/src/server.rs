@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::adopt::adopt;
 use crate::allocator;
 use crate::artifacts::{self, run_blocking};
+use crate::keeping::Keeping;
 use crate::locks::NamedLocks;
 use crate::node::Node;
 use crate::state_dir::write_json;
@@ -49,13 +50,23 @@ pub struct Server {
 impl Server {
     /// Finds out what the kernel can, and adopts or releases what a predecessor left. Must be called in a tokio runtime.
     pub async fn start(config: ServerConfig) -> Result<Arc<Self>, ServeError> {
+        Self::start_with(config, Keeping::start).await
+    }
+
+    /// As [`Self::start`] on a kernel that cannot ask a successor again, for tests.
+    #[doc(hidden)]
+    pub async fn start_without_resend(config: ServerConfig) -> Result<Arc<Self>, ServeError> {
+        Self::start_with(config, Keeping::start_without_resend).await
+    }
+
+    async fn start_with(config: ServerConfig, keep: fn(Option<&Path>) -> Keeping) -> Result<Arc<Self>, ServeError> {
         allocator::settle();
         let runtime = Handle::current();
         let blobs_runtime = runtime.clone();
         let versions: Arc<NamedLocks<String>> = Arc::default();
         let locks = versions.clone();
         let node = run_blocking(move || {
-            let node = Arc::new(Node::open(&config, blobs_runtime)?);
+            let node = Arc::new(Node::open(&config, blobs_runtime, keep)?);
             node.lend();
             for (name, pool) in config.pools {
                 node.pools.set(&name, pool)?;

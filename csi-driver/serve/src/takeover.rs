@@ -3,14 +3,16 @@
 //! What a session and the kernel have agreed on stays with the connection, so the kernel must not be greeted again; `fuser` has
 //! no other way to begin. It is greeted by this process itself, over a socket, in whose place the connection is put then.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use fuser::{Config, Filesystem, Session, SessionACL};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::DupFlags;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+
+use crate::journalled;
 
 /// A message without a request, of 16 bytes: `FUSE_NOTIFY_RESEND`, since Linux 6.9.
 const RESEND: [u8; 16] = [16, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -38,18 +40,40 @@ pub(crate) fn is_alive(connection: impl AsFd) -> io::Result<bool> {
 
 /// A session on `connection`, which a predecessor has begun and serves no more.
 pub(crate) fn session<F: Filesystem>(filesystem: F, connection: &OwnedFd, config: Config) -> io::Result<Session<F>> {
+    let (session, _) = session_apart(filesystem, connection, config)?;
+    place(&session, connection)?;
+    ask_again(connection)?;
+    Ok(session)
+}
+
+/// A session as of `connection`, which a predecessor has begun and serves no more, on a socket whose other end is given.
+pub(crate) fn session_apart<F: Filesystem>(
+    filesystem: F,
+    connection: &OwnedFd,
+    config: Config,
+) -> io::Result<(Session<F>, UnixStream)> {
     if !is_alive(connection)? {
         return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
     }
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    rustix::net::send(&ours, &greeting(), SendFlags::NOSIGNAL)?;
-    let session = Session::from_fd(filesystem, theirs, SessionACL::All, config)?;
+    let (mut ours, theirs) = UnixStream::pair()?;
+    ours.write_all(&greeting())?;
+    let session = Session::from_fd(filesystem, theirs.into(), SessionACL::All, config)?;
+    journalled::take_answer(&mut ours)?;
+    Ok((session, ours))
+}
+
+/// Takes a session that was greeted from its connection, and gives it a socket. Gives the other end.
+pub(crate) fn set_apart(session: &Session<impl Filesystem>) -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    place(session, theirs)?;
+    Ok(ours)
+}
+
+/// Puts a descriptor in the place of a session's own.
+fn place(session: &Session<impl Filesystem>, descriptor: impl AsFd) -> io::Result<()> {
     // SAFETY: the number is of the session's own descriptor, and is not closed here.
     let mut place = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(session.as_fd().as_raw_fd()) });
-    rustix::io::dup3(connection, &mut place, DupFlags::CLOEXEC)?;
-    ask_again(connection)?;
-    Ok(session)
+    Ok(rustix::io::dup3(descriptor, &mut place, DupFlags::CLOEXEC)?)
 }
 
 /// `struct fuse_in_header` and `struct fuse_init_in`, from a kernel that offers everything.
@@ -65,6 +89,7 @@ fn greeting() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use fuser::KernelConfig;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
     use super::*;
 

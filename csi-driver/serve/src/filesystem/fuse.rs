@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -12,16 +13,18 @@ use fuser::{
 use granary_image::{BLOCK_BYTES, ImageEntry, ImageNode, MAX_NAME_BYTES, MTIME};
 
 use super::tree::{Tree, TreeError};
-use crate::blob_reads::BlobReads;
+use crate::blob_reads::{Answer, BlobReads};
 use crate::fuse_session::{self, FOREVER};
+use crate::journalled::Files;
 
 /// One generation is enough: no number is ever given to another file.
 const GENERATION: Generation = Generation(0);
 
 /// A version's files and their bytes.
+#[derive(Clone)]
 pub(super) struct VersionFilesystem {
-    pub(super) tree: Tree,
-    pub(super) reads: BlobReads,
+    pub(super) tree: Arc<Tree>,
+    pub(super) reads: Arc<BlobReads>,
 }
 
 /// What the kernel's EROFS shows of the same node.
@@ -100,6 +103,16 @@ impl VersionFilesystem {
     }
 }
 
+impl Files for VersionFilesystem {
+    fn read_file(&self, inode: u64, offset: u64, len: u32, reply: impl Answer) {
+        match self.tree.range(inode, offset, u64::from(len)) {
+            Ok(range) if range.is_empty() => reply.data(&[]),
+            Ok(range) => self.reads.answer(range.start, (range.end - range.start) as usize, reply),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+}
+
 impl Filesystem for VersionFilesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         fuse_session::negotiate(config);
@@ -147,11 +160,7 @@ impl Filesystem for VersionFilesystem {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.tree.range(inode.0, offset, u64::from(size)) {
-            Ok(range) if range.is_empty() => reply.data(&[]),
-            Ok(range) => self.reads.answer(range.start, (range.end - range.start) as usize, reply),
-            Err(error) => reply.error(errno(&error)),
-        }
+        self.read_file(inode.0, offset, size, reply);
     }
 
     fn readdir(&self, _: &Request, inode: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -1,8 +1,9 @@
 //! A version's FUSE filesystem, from the mount to its end.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use granary_image::ImageReader;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
@@ -15,11 +16,10 @@ use crate::blob_reads::{BlobReads, Service};
 use crate::erofs::READ_AHEAD_KIB;
 use crate::fuse_session::{self, Options, Started};
 use crate::keeping::{Keeping, Kept};
-use crate::takeover;
 
-/// What filesystems are kept as, before the version's key and the minor number. A release that answers the kernel otherwise
-/// has another number: it must not go on with these.
-const KEPT_AS: &str = "version-1";
+/// What filesystems are kept as, without a journal and with one, before the version's key and the minor number. A release that
+/// answers the kernel otherwise, or has another journal, has another number: it must not go on with these.
+const KEPT_AS: [&str; 2] = ["version-1", "version-journal-1"];
 
 /// A filesystem that is mounted. When this is dropped, its reads fail; its names and attributes are there until nobody has it
 /// any more.
@@ -27,8 +27,8 @@ pub(crate) struct FilesystemMount {
     /// Minor number of its device.
     minor: u32,
     service: Service,
-    /// The connection, unless the kernel has no way to ask a successor again.
-    kept: Option<Kept>,
+    /// The connection, and the journal if there is one.
+    _kept: Kept,
 }
 
 /// What a filesystem serves: a version's image, which must have been validated, and reads of its blob.
@@ -43,33 +43,29 @@ impl FilesystemMount {
     pub(crate) fn begin(content: Content, source: &str, target: &Path, keeping: &Keeping) -> io::Result<Self> {
         let Content { key, image, reads: (reads, service) } = content;
         let options = Options { source, subtype: Some(SUBTYPE), for_all: true };
-        let filesystem = VersionFilesystem { tree: Tree::new(image), reads };
-        let Started { mount, connection } = fuse_session::start(filesystem, &options)?;
+        let filesystem = VersionFilesystem { tree: Arc::new(Tree::new(image)), reads: Arc::new(reads) };
+        let Started { mount, connection, journal } = fuse_session::start(filesystem, &options, keeping)?;
         let minor = minor(&mount)?;
         read_ahead(minor);
-        let kept = match takeover::ask_again(&connection) {
-            Ok(()) => Some(keeping.keep(&kept_as(&key, minor), vec![connection])),
-            Err(error) => {
-                tracing::debug!(%error, "this kernel cannot ask a successor again");
-                None
-            }
-        };
+        let name = kept_as(KEPT_AS[usize::from(journal.is_some())], &key, minor);
+        let kept = keeping.keep(&name, std::iter::once(connection).chain(journal).collect());
         rustix::mount::move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-        Ok(Self { minor, service, kept })
+        Ok(Self { minor, service, _kept: kept })
     }
 
     /// Goes on with what a predecessor has had kept of the filesystem of number `minor`. `None` if nothing was kept, or
     /// nothing of use.
     pub(crate) fn resume(content: Content, minor: u32, keeping: &Keeping) -> Option<Self> {
         let Content { key, image, reads: (reads, service) } = content;
-        let name = kept_as(&key, minor);
-        let left = keeping.take(&name)?;
-        let resumed = <[OwnedFd; 1]>::try_from(left).map_err(|_| io::ErrorKind::InvalidData.into()).and_then(|[it]| {
-            let filesystem = VersionFilesystem { tree: Tree::new(image), reads };
-            fuse_session::resume(filesystem, &it).map(|()| it)
-        });
+        let names = KEPT_AS.map(|kind| kept_as(kind, &key, minor));
+        let (name, left) = names.into_iter().find_map(|name| keeping.take(&name).map(|left| (name, left)))?;
+        let filesystem = VersionFilesystem { tree: Arc::new(Tree::new(image)), reads: Arc::new(reads) };
+        let resumed = match left.as_slice() {
+            [connection] | [connection, _] => fuse_session::resume(filesystem, connection, left.get(1)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        };
         match resumed {
-            Ok(connection) => Some(Self { minor, service, kept: Some(keeping.keep(&name, vec![connection])) }),
+            Ok(()) => Some(Self { minor, service, _kept: keeping.keep(&name, left) }),
             Err(error) => {
                 tracing::warn!(name, %error, "what was kept of a filesystem is of no use");
                 keeping.discard(&name);
@@ -85,14 +81,12 @@ impl FilesystemMount {
 
     /// Leaves reads to a successor.
     pub(crate) fn leave(&self) {
-        if self.kept.is_some() {
-            self.service.leave();
-        }
+        self.service.leave();
     }
 }
 
-fn kept_as(key: &str, minor: u32) -> String {
-    format!("{KEPT_AS}/{key}/{minor}")
+fn kept_as(kind: &str, key: &str, minor: u32) -> String {
+    format!("{kind}/{key}/{minor}")
 }
 
 /// Nobody is asked: this process would have to answer.

@@ -39,6 +39,8 @@ pub struct Fixture {
     pub dir: PathBuf,
     /// How its servers mount.
     pub way: LayoutChoice,
+    /// Whether the kernel of its servers can ask a successor again.
+    pub has_resend: bool,
     /// Removes the directory; `None` in the child's view of its parent's.
     owned: Option<(tempfile::TempDir, MutexGuard<'static, ()>)>,
 }
@@ -55,7 +57,7 @@ impl Fixture {
         for name in ["source", "artifacts", "targets"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        let fixture = Self { dir, way, owned: Some((temporary, alone)) };
+        let fixture = Self { dir, way, has_resend: true, owned: Some((temporary, alone)) };
         for (seed, (path, size)) in SIZES.iter().enumerate() {
             fixture.write(path, &bytes(seed as u64, *size));
         }
@@ -64,7 +66,7 @@ impl Fixture {
 
     /// The same directory, seen by another process.
     pub fn existing(dir: PathBuf, way: LayoutChoice) -> Self {
-        Self { dir, way, owned: None }
+        Self { dir, way, has_resend: true, owned: None }
     }
 
     pub fn write(&self, path: &str, bytes: &[u8]) {
