@@ -40,7 +40,7 @@ pub(crate) fn start(
     for _ in 0..THREADS {
         let (connection, journal) = (connection.clone(), journal.clone());
         let taker = Taker { files: files.clone(), connection, fuser: fuser.clone(), journal, left: left.clone() };
-        std::thread::Builder::new().name("granary-journal".into()).spawn(move || {
+        std::thread::Builder::new().name("granary-fuse".into()).spawn(move || {
             if let Err(error) = taker.run() {
                 tracing::error!(%error, "a FUSE session ended early");
             }

@@ -23,6 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Keeping {
     /// `None` if there is no keeper and none will come.
     shared: Option<Arc<Shared>>,
+    /// Otherwise it is as if the kernel could not ask a successor again.
     has_resend: bool,
 }
 

@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use granary_serve::{Layout, LayoutChoice, ServeError};
+use granary_keeper::Keeper;
+use granary_serve::{Layout, LayoutChoice, ServeError, Server, ServerConfig};
 
 use crate::fixture::{Fixture, WAYS, bytes, published};
 
@@ -96,22 +97,41 @@ async fn a_hundred_cycles_leak_nothing() {
     for way in WAYS {
         let fixture = Fixture::with(way).await;
         let server = fixture.server().await;
-        let version = fixture.version("v1", None).await;
-        let cycle = async || {
-            fixture.publish(&server, "a", &version).await.unwrap();
-            assert!(fs::read(fixture.target("a").join("a/one")).unwrap().len() == 1);
-            fixture.unpublish(&server, "a").await.unwrap();
-        };
-        cycle().await;
-        wait_until("the first session to end", || session_threads() == 0);
-        let before = descriptors();
-        for _ in 0..100 {
-            cycle().await;
-        }
-        assert_eq!(fixture.found(), (0, 0));
-        wait_until("sessions to end", || session_threads() == 0);
-        wait_until("descriptors to be closed", || descriptors() <= before);
+        cycles_leak_nothing(&fixture, &server).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: real mounts"]
+async fn a_hundred_cycles_on_a_kernel_that_cannot_ask_again_leak_nothing() {
+    for way in WAYS {
+        let fixture = Fixture::with(way).await;
+        // Without one there are no journals.
+        let socket = fixture.dir.join("keeper.sock");
+        let keeper = Keeper::listen(&socket).unwrap();
+        std::thread::spawn(move || keeper.run(None));
+        let config = ServerConfig { keeper: Some(socket), ..fixture.config() };
+        let server = Server::start_without_resend(config).await.unwrap();
+        cycles_leak_nothing(&fixture, &server).await;
+    }
+}
+
+async fn cycles_leak_nothing(fixture: &Fixture, server: &Server) {
+    let version = fixture.version("v1", None).await;
+    let cycle = async || {
+        fixture.publish(server, "a", &version).await.unwrap();
+        assert!(fs::read(fixture.target("a").join("a/one")).unwrap().len() == 1);
+        fixture.unpublish(server, "a").await.unwrap();
+    };
+    cycle().await;
+    wait_until("the first session to end", || session_threads() == 0);
+    let before = descriptors();
+    for _ in 0..100 {
+        cycle().await;
+    }
+    assert_eq!(fixture.found(), (0, 0));
+    wait_until("sessions to end", || session_threads() == 0);
+    wait_until("descriptors to be closed", || descriptors() <= before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
