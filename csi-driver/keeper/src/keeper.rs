@@ -125,11 +125,7 @@ impl Keeper {
     fn accept(&mut self) {
         // Who has gone in between is no loss, and others may not come.
         let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) else { return };
-        let is_own =
-            rustix::net::sockopt::socket_peercred(&socket).is_ok_and(|peer| peer.uid == rustix::process::geteuid());
-        if is_own {
-            self.peers.push(Peer { socket, has_said_hello: false });
-        }
+        self.peers.push(Peer { socket, has_said_hello: false });
     }
 
     /// Answers a packet. `None` if the peer is gone, or makes no sense.
@@ -190,7 +186,7 @@ fn answers(path: &Path) -> io::Result<bool> {
 fn bind(path: &Path) -> io::Result<OwnedFd> {
     let listener = socket::new()?;
     rustix::net::bind(&listener, &socket::address(path)?)?;
-    // Nobody can connect before it listens.
+    // Who may write to the file may connect: its owner, from whatever namespace. Nobody can before it listens.
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)

@@ -6,8 +6,9 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use granary_keeper::wire::{Answer, Request, VERSIONS, Versions};
 use granary_keeper::{Client, ClientError, Keeper, KeeperError};
@@ -210,4 +211,39 @@ fn a_watched_connection_hangs_up_with_the_keeper() {
     drop(client);
     assert_eq!(poll(&mut polled, None).unwrap(), 1);
     thread.join().unwrap().unwrap();
+}
+
+/// Names the socket to a keeper of its own process.
+const SOCKET: &str = "GRANARY_TEST_KEEPER_SOCKET";
+
+/// Pods have process namespaces of their own: a keeper in one sees no number of who connects from another.
+#[test]
+#[ignore = "needs root"]
+fn one_in_a_process_namespace_of_its_own_keeps() {
+    if let Some(path) = std::env::var_os(SOCKET) {
+        Keeper::listen(Path::new(&path)).unwrap().run(Some(PATIENCE)).unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keeper.sock");
+    let mut keeper = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "one_in_a_process_namespace_of_its_own_keeps"])
+        .env(SOCKET, &path)
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let first = loop {
+        match Client::connect(&path, PATIENCE) {
+            Ok(client) => break client,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    first.keep("a", &[file("kept").as_fd()]).unwrap();
+    drop(first);
+    assert_eq!(texts(&client(&path)), expected(&[("a", &["kept"])]));
+    keeper.kill().unwrap();
+    keeper.wait().unwrap();
 }
