@@ -3,6 +3,7 @@
 
 mod digest;
 mod model;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,16 @@ enum Command {
         /// The weights.
         file: PathBuf,
     },
+    /// Reads files made by this crate's `content` until it is killed, and compares what it reads.
+    Watch {
+        /// Directory to read.
+        dir: PathBuf,
+        /// File to keep a report in.
+        report: PathBuf,
+        /// Path of a file below the directory to leave out.
+        #[arg(long)]
+        unread: Option<String>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -41,6 +52,7 @@ fn main() -> anyhow::Result<()> {
                 println!("{norm}");
             }
         }
+        Command::Watch { dir, report, unread } => watch::watch(&dir, &report, unread.as_deref())?,
     }
     Ok(())
 }

@@ -67,9 +67,13 @@ impl Space {
     /// Puts objects below the prefix.
     pub fn put(&self, objects: &[(&str, &str)]) {
         for (key, content) in objects {
-            let key = format!("{}/{key}", self.name);
-            lab().wait(lab().bucket.put(&key, content.as_bytes().to_vec())).unwrap();
+            self.put_bytes(key, content.as_bytes().to_vec());
         }
+    }
+
+    /// Puts one object below the prefix.
+    pub fn put_bytes(&self, key: &str, content: Vec<u8>) {
+        lab().wait(lab().bucket.put(&format!("{}/{key}", self.name), content)).unwrap();
     }
 
     /// Deletes an object below the prefix.
@@ -240,4 +244,13 @@ pub fn claim_yaml(namespace: &str, name: &str, dataset: &str) -> String {
          annotations: {{granary.dev/dataset: {dataset}}}\nspec:\n  storageClassName: granary\n  \
          accessModes: [ReadOnlyMany]\n  resources: {{requests: {{storage: 1Mi}}}}\n"
     )
+}
+
+/// Waits until something holds; the panic of a timeout says what.
+pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

@@ -37,7 +37,7 @@ fn a_preloaded_version_is_complete_without_a_reader() {
 }
 
 /// Bytes that all nodes have of a dataset, and the layouts of its mounts.
-fn reported(uid: &str) -> (i64, Vec<String>) {
+pub fn reported(uid: &str) -> (i64, Vec<String>) {
     let text = lab().kubectl.run(["get", "nodecaches", "-o", "json"]).unwrap();
     let list: serde_json::Value = serde_json::from_str(&text).unwrap();
     let nodes = list["items"].as_array().into_iter().flatten();

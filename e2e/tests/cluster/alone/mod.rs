@@ -2,5 +2,8 @@
 
 mod chart;
 mod outage;
+mod processes;
+mod reading;
 mod readme;
 mod restart;
+mod upgrade;

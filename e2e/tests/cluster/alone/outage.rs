@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use granary_csi_driver::proto::csi;
 use granary_csi_driver::proto::csi::node_client::NodeClient;
@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use crate::lab::{PATIENCE, Space, claim_volume, lab};
+use super::processes;
+use crate::lab::{PATIENCE, Space, claim_volume, lab, wait_until};
 
 #[test]
 #[ignore = "needs the cluster"]
@@ -85,15 +86,8 @@ impl Drop for Outage {
     }
 }
 
-/// Processes of operators.
 fn operators() -> Vec<u32> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_one = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(b"/usr/bin/granary-operator\0run\0")
-    };
-    pids.filter(is_one).collect()
+    processes::of(&["/usr/bin/granary-operator", "run"])
 }
 
 /// Makes etcd forget its history: every watch that ended with the API server has lost its place.
@@ -211,12 +205,4 @@ impl Drop for Publisher {
 async fn node(plugin: &Path) -> NodeClient<Channel> {
     let socket = format!("unix://{}", plugin.join("csi.sock").display());
     NodeClient::new(Endpoint::try_from(socket).unwrap().connect().await.unwrap())
-}
-
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }

@@ -1,0 +1,3 @@
+//! What the probe and who makes its data have in common.
+
+pub mod content;
