@@ -226,7 +226,10 @@ fn parts(map: &[u8]) -> BTreeSet<u64> {
     file.write_all(map).expect("write");
     let mut found = BTreeSet::new();
     if let Ok(map) = PartsMap::open(file.into(), "b") {
-        map.load(|part, _| drop(found.insert(part))).expect("load");
+        map.load(|part, _| {
+            found.insert(part);
+        })
+        .expect("load");
     }
     found
 }
