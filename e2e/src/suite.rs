@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 use crate::cluster::Cluster;
@@ -12,6 +12,9 @@ use crate::s3::S3;
 use crate::tools::apt;
 use crate::{fuzz, images, install, progress, supply};
 
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u32 = 5;
+
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -19,10 +22,10 @@ pub enum Part {
     Unit,
     /// Licences, origins and known vulnerabilities of the dependencies.
     Supply,
-    /// Hostile input for every reader of what others write, for some seconds each.
-    Fuzz,
     /// Real mounts, loop devices and small filesystems on this machine.
     Root,
+    /// Hostile input for every reader of what others write, for some seconds each.
+    Fuzz,
     /// The real cluster.
     Cluster,
 }
@@ -30,20 +33,41 @@ pub enum Part {
 /// Runs `parts`, or all of them when there are none.
 pub fn run(paths: &Paths, parts: &[Part]) -> Result<()> {
     let begun = Instant::now();
-    let all = [Part::Unit, Part::Supply, Part::Fuzz, Part::Root, Part::Cluster];
+    let all = [Part::Unit, Part::Supply, Part::Root, Part::Fuzz, Part::Cluster];
     let parts = if parts.is_empty() { &all[..] } else { parts };
     for part in parts {
         println!("\n== {part:?} tests");
         match part {
             Part::Unit => unit()?,
             Part::Supply => supply::run(paths)?,
-            Part::Fuzz => fuzz::run(paths, &fuzz::Options::default())?,
-            Part::Root => root()?,
+            Part::Root => beside(|| build_for(paths, parts), root)?,
+            Part::Fuzz => fuzz::run(paths, &fuzz::Options { seconds: FUZZ_SECONDS, ..Default::default() })?,
             Part::Cluster => cluster(paths)?,
         }
     }
     println!("\ntest: ok ({})", progress::human(begun.elapsed()));
     Ok(())
+}
+
+/// The tests that need root wait for most of their time: beside them lints are checked, and built is what other parts need.
+fn build_for(paths: &Paths, parts: &[Part]) -> Result<()> {
+    cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])?;
+    if parts.contains(&Part::Cluster) {
+        images::GranaryImage::build(paths)?;
+    }
+    if parts.contains(&Part::Fuzz) {
+        fuzz::build(paths)?;
+    }
+    Ok(())
+}
+
+/// Runs both at once.
+fn beside(one: impl FnOnce() -> Result<()> + Send, other: impl FnOnce() -> Result<()>) -> Result<()> {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        other()?;
+        one.join().map_err(|_| anyhow!("building what further tests need has panicked"))?
+    })
 }
 
 fn unit() -> Result<()> {

@@ -35,6 +35,11 @@ impl Default for Options {
     }
 }
 
+/// Builds the targets.
+pub fn build(paths: &Paths) -> Result<()> {
+    Fuzzers::build(paths).map(drop)
+}
+
 /// Builds the targets and runs them, as many at once as there are processors.
 pub fn run(paths: &Paths, options: &Options) -> Result<()> {
     let fuzzers = Fuzzers::build(paths)?;
