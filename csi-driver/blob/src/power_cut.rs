@@ -175,7 +175,7 @@ impl<'a> World<'a> {
 }
 
 fn one(part: u64) -> Arc<PartRanges> {
-    Arc::new([part..part + 1].into_iter().collect())
+    Arc::new(std::iter::once(part..part + 1).collect())
 }
 
 /// Takes the steps; then the power goes at some moments, and at one of them it comes back.

@@ -176,8 +176,11 @@ impl SystemCells {
 pub(super) mod tests {
     use super::*;
 
-    /// Figures with one cell for each `(row, unit, link, [(system, value)])`.
-    pub(in super::super) fn figures(rows: &[(&str, Unit, Link, &[(&str, f64)])]) -> Figures {
+    /// A row's name, what it counts, its link, and the value of each system.
+    type Row<'a> = (&'a str, Unit, Link, &'a [(&'a str, f64)]);
+
+    /// Figures with one cell for each value.
+    pub(in super::super) fn figures(rows: &[Row<'_>]) -> Figures {
         let cell = |value| Cell { value, ..empty() };
         let of = |(system, value): &(&str, f64)| SystemCells {
             system: (*system).to_owned(),

@@ -77,7 +77,7 @@ fn flip(dir: &Path, at: u64) {
 }
 
 fn parts(start: u64, end: u64) -> Arc<PartRanges> {
-    Arc::new([start..end].into_iter().collect())
+    Arc::new(std::iter::once(start..end).collect())
 }
 
 #[tokio::test]
