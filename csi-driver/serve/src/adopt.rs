@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::ServeError;
 use crate::live::LiveVersion;
 use crate::node::Node;
+use crate::{ServeError, keeping, served};
 
 /// Goes on serving every version that is mounted at a target; releases everything else. A version that cannot be served
 /// stays mounted and is tried again when it is published next.
@@ -20,7 +20,10 @@ pub(crate) fn adopt(node: &Node) -> Result<(), ServeError> {
     adopted.iter().for_each(|version| node.follow(version));
     // Nobody serves the rest of what was kept, so nobody shall wait for it.
     for name in node.blobs.keeping.discard_left() {
-        tracing::info!(name, "nobody needs what was kept");
+        match keeping::cut_short(&name) {
+            Some(name) => interrupted(node, name, &adopted),
+            None => tracing::info!(name, "nobody needs what was kept"),
+        }
     }
     for key in unused {
         match node.release_unused(&key) {
@@ -41,6 +44,16 @@ pub(crate) fn adopt(node: &Node) -> Result<(), ServeError> {
         }
     }
     Ok(())
+}
+
+/// A predecessor died while it moved a device away from a blob's file, which nobody kept in that moment.
+fn interrupted(node: &Node, kept_as: &str, adopted: &[Arc<LiveVersion>]) {
+    let mut interrupted = node.interrupted.lock();
+    for manifest in adopted.iter().map(|version| &version.manifest) {
+        if kept_as.ends_with(&served::kept_as(manifest)) && !interrupted.contains(&manifest.version) {
+            interrupted.push(manifest.version.clone());
+        }
+    }
 }
 
 /// Serves a version that is mounted at targets.

@@ -2,6 +2,7 @@
 //! asks: without a keeper nothing is kept, and a new one is given everything.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -17,6 +18,14 @@ use crate::takeover;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks for a keeper that is not there.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Before the name of what was not kept when its process died.
+const CUT_SHORT: &str = "cut-short/";
+
+/// The name of what a predecessor had taken out of the keeper for a moment in which it died.
+pub(crate) fn cut_short(left: &str) -> Option<&str> {
+    left.strip_prefix(CUT_SHORT)
+}
 
 /// What one state directory's processes have kept.
 #[derive(Clone)]
@@ -147,8 +156,12 @@ impl Keeping {
 }
 
 impl Kept {
-    /// Calls `work` while it is not kept.
+    /// Calls `work` while it is not kept. If this process dies meanwhile, what its successor has left has a name that
+    /// [`cut_short`] understands.
     pub(crate) fn without<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Any descriptor will do. Without the mark nothing is wrong, only less is known.
+        let null = File::open("/dev/null").ok();
+        let _mark = null.map(|null| self.keeping.keep(&format!("{CUT_SHORT}{}", self.name), vec![null.into()]));
         let entry = self.keeping.remove(&self.name, self.number);
         let result = work();
         if let (Some(shared), Some(entry)) = (&self.keeping.shared, entry) {
@@ -310,6 +323,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_out_for_a_moment_is_missed_if_that_is_the_last() {
+        let place = place();
+        lasting(&place.path);
+        let first = Keeping::start(Some(&place.path));
+        let a = first.keep("a", vec![descriptor()]);
+        a.without(|| {
+            let second = Keeping::start(Some(&place.path));
+            let left = second.discard_left();
+            assert_eq!(left.iter().filter_map(|name| cut_short(name)).collect::<Vec<_>>(), ["a"]);
+            assert!(second.take("a").is_none());
+        });
+        assert_eq!(names(&place.path), ["a"]);
+    }
+
+    #[test]
     fn an_entry_goes_with_its_own_and_not_with_an_earlier_one() {
         let place = place();
         lasting(&place.path);
@@ -318,7 +346,7 @@ mod tests {
         let late = keeping.keep("a", vec![descriptor(), descriptor()]);
         drop(early);
         assert_eq!(names(&place.path), ["a"]);
-        late.without(|| assert_eq!(names(&place.path), [""; 0]));
+        late.without(|| assert_eq!(names(&place.path), ["cut-short/a"]));
         assert_eq!(names(&place.path), ["a"]);
         drop(late);
         assert_eq!(names(&place.path), [""; 0]);

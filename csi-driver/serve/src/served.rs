@@ -74,6 +74,11 @@ impl Drop for ServedBlob {
 /// A blob id within a pool.
 type Name = (String, String);
 
+/// What of a version's blob is kept as, after its kind.
+pub(crate) fn kept_as(manifest: &VersionManifest) -> String {
+    format!("{}/{}", manifest.pool, manifest.blob_id)
+}
+
 /// All blobs that are served.
 pub(crate) struct ServedBlobs {
     readers: Readers,
@@ -112,7 +117,7 @@ impl ServedBlobs {
         if let Some(served) = blobs.get(&name).and_then(Weak::upgrade) {
             return Ok(served);
         }
-        let kept_as = format!("{}/{}", manifest.pool, manifest.blob_id);
+        let kept_as = kept_as(manifest);
         let file = FuseFile::open(|| self.readers.of(&blob), &self.keeping, &kept_as)
             .map_err(ServeError::io("serve by", "/dev/fuse"))?;
         let keys = self.left_keys(&kept_as, &origin);
