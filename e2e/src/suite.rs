@@ -22,7 +22,7 @@ pub enum Part {
     Unit,
     /// Licences, origins and known vulnerabilities of the dependencies.
     Supply,
-    /// Real mounts, loop devices and small filesystems on this machine.
+    /// Real mounts, loop devices and small filesystems on this machine; beside them, lints.
     Root,
     /// Hostile input for every reader of what others write, for some seconds each.
     Fuzz,
@@ -65,7 +65,8 @@ fn build_for(paths: &Paths, parts: &[Part]) -> Result<()> {
 fn beside(one: impl FnOnce() -> Result<()> + Send, other: impl FnOnce() -> Result<()>) -> Result<()> {
     std::thread::scope(|scope| {
         let one = scope.spawn(one);
-        other()?;
+        // Said at once: the first may take long to end.
+        other().inspect_err(|error| println!("FAILED: {error:#}"))?;
         one.join().map_err(|_| anyhow!("building what further tests need has panicked"))?
     })
 }

@@ -81,7 +81,9 @@ impl Pools {
 
     fn pool(&'static self) -> Arc<Pool> {
         let pool = Arc::new(Pool { of: self, state: Mutex::default() });
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pool));
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(&pool));
         pool
     }
 
@@ -91,8 +93,7 @@ impl Pools {
     }
 
     fn end_oldest(&self) {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.retain(|pool| pool.strong_count() > 0);
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = pools.iter().filter_map(|pool| {
             let pool = pool.upgrade()?;
             let since = pool.state().idle.first()?.since;
@@ -229,5 +230,7 @@ mod tests {
         assert_eq!(all.idle.load(Relaxed), 1);
         drop(other);
         assert_eq!(all.idle.load(Relaxed), 0);
+        let _third = all.pool();
+        assert_eq!(all.pools.lock().unwrap().len(), 2, "one that is gone leaves nothing");
     }
 }

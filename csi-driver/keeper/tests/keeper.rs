@@ -105,6 +105,22 @@ fn only_its_user_may_connect() {
 }
 
 #[test]
+#[ignore = "needs root: another user"]
+fn another_user_is_refused() {
+    let running = keeper();
+    // Only the socket's own mode is to stand in the way.
+    fs::set_permissions(running.path.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = running.path.clone();
+    let connect = move || {
+        let nobody = rustix::process::Uid::from_raw(65534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        Client::connect(&path, PATIENCE).map(drop)
+    };
+    assert!(std::thread::spawn(connect).join().unwrap().is_err());
+    Client::connect(&running.path, PATIENCE).unwrap();
+}
+
+#[test]
 fn another_version_is_refused_and_nothing_is_lost() {
     let running = keeper_speaking(Versions { least: 7, most: 9 });
     let refused = Client::connect(&running.path, PATIENCE).err().unwrap();

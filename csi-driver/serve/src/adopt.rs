@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::live::LiveVersion;
 use crate::node::Node;
-use crate::{ServeError, keeping, served};
+use crate::{MountLayout, ServeError, keeping, served};
 
 /// Goes on serving every version that is mounted at a target; releases everything else. A version that cannot be served
 /// stays mounted and is tried again when it is published next.
@@ -49,8 +49,10 @@ pub(crate) fn adopt(node: &Node) -> Result<(), ServeError> {
 /// A predecessor died while it moved a device away from a blob's file, which nobody kept in that moment.
 fn interrupted(node: &Node, kept_as: &str, adopted: &[Arc<LiveVersion>]) {
     let mut interrupted = node.interrupted.lock();
-    for manifest in adopted.iter().map(|version| &version.manifest) {
-        if kept_as.ends_with(&served::kept_as(manifest)) && !interrupted.contains(&manifest.version) {
+    let on_loops = adopted.iter().filter(|version| version.layout() != MountLayout::EROFSFile);
+    for manifest in on_loops.map(|version| &version.manifest) {
+        let is_of = kept_as.ends_with(&format!("/{}", served::kept_as(manifest)));
+        if is_of && !interrupted.contains(&manifest.version) {
             interrupted.push(manifest.version.clone());
         }
     }

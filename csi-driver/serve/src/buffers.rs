@@ -14,7 +14,7 @@ const SMALL: usize = 128 << 10;
 /// Bytes of all buffers that are lent at once, but for the one that each blob can always have.
 const MOST: usize = 48 << 20;
 /// Bytes of those that one blob has: its source may stand still, and the others go on.
-const MOST_OF_ONE: usize = 24 << 20;
+pub(crate) const MOST_OF_ONE: usize = 24 << 20;
 
 /// Buffers of up to one length, shared by all blobs.
 pub(crate) struct Buffers {

@@ -15,6 +15,7 @@ use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner,
     OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, Request,
 };
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 use crate::apart;
@@ -40,6 +41,8 @@ pub(crate) struct FuseFile {
     service: Service,
     /// Connection and file, and the journal if there is one.
     kept: Kept,
+    /// Held while a device is moved. The connection is not kept meanwhile, and a move that ends puts it back.
+    moving: Mutex<()>,
 }
 
 impl FuseFile {
@@ -69,7 +72,7 @@ impl FuseFile {
         let name = format!("{}{name}", KEPT_AS[usize::from(journal.is_some())]);
         let descriptors = [connection, file.try_clone()?].into_iter().chain(journal);
         let kept = keeping.keep(&name, descriptors.collect());
-        Ok(Self { file, service, kept })
+        Ok(Self { file, service, kept, moving: Mutex::default() })
     }
 
     fn resume(
@@ -83,7 +86,7 @@ impl FuseFile {
         };
         let file = file.try_clone()?;
         fuse_session::resume(BlobFilesystem::new(reads), connection, left.get(2))?;
-        Ok(Self { file, service, kept: keeping.keep(name, left) })
+        Ok(Self { file, service, kept: keeping.keep(name, left), moving: Mutex::default() })
     }
 
     /// Whether `device` is bound to this file. Nobody is asked.
@@ -95,6 +98,8 @@ impl FuseFile {
 
     /// Moves `device` from this file to another one. The kernel waits for reads that are under way, which this process answers.
     pub(crate) fn move_away(&self, device: &LoopDevice, to: &File) -> io::Result<()> {
+        // Versions share this file.
+        let _alone = self.moving.lock();
         let moving = || apart::run(|| device.change_backing(to));
         // If this process dies in between, nobody shall hold what no successor can serve: it comes when this one has ended.
         self.kept.without(moving)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fuser::{Config, Filesystem, InitFlags, KernelConfig, Session, SessionACL};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
+use crate::buffers::MOST_OF_ONE;
 use crate::journal::{self, Journal};
 use crate::journalled::{self, Files};
 use crate::keeping::Keeping;
@@ -17,7 +18,9 @@ use crate::takeover;
 /// Largest read that the kernel asks for, in bytes.
 pub(crate) const MAX_READ: u32 = 1 << 20;
 /// Reads that the kernel has under way at once; with the longest read it bounds the memory of a session's readers.
-const MAX_READS: u16 = 32;
+const MAX_READS: u16 = 20;
+/// Else the threads, which answer other requests too, could wait for a buffer that reads have which wait for a source.
+const _: () = assert!((MAX_READS as usize) * (MAX_READ as usize) < MOST_OF_ONE);
 /// Threads that take requests and read what is cached: as many reads of the disk can be under way.
 pub(crate) const THREADS: usize = 4;
 /// The kernel asks no attributes and names again for as long: nothing that is served changes, and a dead server's file must

@@ -7,6 +7,7 @@ const HEADER_BYTES: usize = 40;
 /// Bytes of `struct fuse_out_header`.
 pub(crate) const ANSWER_BYTES: usize = 16;
 
+const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const READ: u32 = 15;
 const DESTROY: u32 = 38;
@@ -17,6 +18,8 @@ const BATCH_FORGET: u32 = 42;
 pub(crate) enum Request {
     /// Bytes of a file.
     Read { unique: u64, inode: u64, offset: u64, len: u32 },
+    /// A name that is longer than a cell, and so than any name.
+    LongName { unique: u64 },
     /// Anything else, in so many bytes.
     Other { unique: u64, bytes: usize },
     /// Nothing: it says what wants no answer.
@@ -35,6 +38,7 @@ impl Request {
         match operation {
             FORGET | BATCH_FORGET => Some(Self::Statement),
             READ => Some(Self::Read { unique, inode, offset: u64_at(argument, 8)?, len: u32_at(argument, 16)? }),
+            LOOKUP if bytes > cell.len() => Some(Self::LongName { unique }),
             _ => Some(Self::Other { unique, bytes }),
         }
     }

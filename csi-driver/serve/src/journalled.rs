@@ -86,6 +86,7 @@ impl<F: Files> Taker<F> {
                 let reply = JournalledReply { connection: self.connection.clone(), unique, cell };
                 self.files.read_file(inode, offset, len, reply);
             }
+            Some(Request::LongName { unique }) => refuse(&self.connection, unique, Errno::ENAMETOOLONG),
             Some(Request::Other { unique, bytes }) => {
                 match cell.bytes().get(..bytes).map(|request| self.fuser.ask(request)) {
                     Some(Ok(answer)) => send(&self.connection, &[IoSlice::new(&answer)]),
@@ -93,7 +94,7 @@ impl<F: Files> Taker<F> {
                         tracing::error!(%error, "a FUSE request cannot be answered");
                         refuse(&self.connection, unique, Errno::EIO);
                     }
-                    // Nothing that is served here is asked at such length.
+                    // Nothing else that is served here is asked at such length.
                     None => refuse(&self.connection, unique, Errno::ENOSYS),
                 }
             }
@@ -295,6 +296,7 @@ mod tests {
             request(FORGET, 6, 1, &[0; 8]),
             request(IOCTL, 8, 1, &[0; CELL_BYTES]),
             read(10, 0, 0, 1),
+            request(LOOKUP, 12, 1, &[b'n'; CELL_BYTES]),
             vec![3, 0, 0, 0],
         ];
         for (nth, request) in left.iter().enumerate() {
@@ -307,6 +309,7 @@ mod tests {
             (4, (-libc::ENOENT, vec![])),
             (8, (-libc::ENOSYS, vec![])),
             (10, (-libc::EIO, vec![])),
+            (12, (-libc::ENAMETOOLONG, vec![])),
         ];
         assert_eq!(answers(&kernel, expected.len()), expected.into());
         wait_until_owed(&memory, &[]);

@@ -76,7 +76,7 @@ impl Keeping {
         let mut state = State::default();
         state.install(Client::connect(path, PATIENCE));
         match state.client.as_ref().map(Client::all) {
-            Some(Ok(all)) => state.left = all,
+            Some(Ok(all)) => state.find(all),
             Some(Err(error)) => state.lose(&error),
             None => {}
         }
@@ -178,6 +178,18 @@ impl Drop for Kept {
 }
 
 impl State {
+    /// Takes in what the keeper has.
+    fn find(&mut self, all: BTreeMap<String, Vec<OwnedFd>>) {
+        self.left = all;
+        // What is there again was not cut short: its mark only has not gone yet.
+        let is_stale = |name: &&String| cut_short(name).is_some_and(|name| self.left.contains_key(name));
+        let stale: Vec<String> = self.left.keys().filter(is_stale).cloned().collect();
+        for mark in stale {
+            self.left.remove(&mark);
+            self.take_back(&mark);
+        }
+    }
+
     fn install(&mut self, client: Result<Client, ClientError>) {
         match client {
             Ok(client) => {
@@ -334,6 +346,18 @@ mod tests {
             assert_eq!(left.iter().filter_map(|name| cut_short(name)).collect::<Vec<_>>(), ["a"]);
             assert!(second.take("a").is_none());
         });
+        assert_eq!(names(&place.path), ["a"]);
+    }
+
+    #[test]
+    fn a_mark_beside_what_it_is_of_says_nothing() {
+        let place = place();
+        lasting(&place.path);
+        let first = Keeping::start(Some(&place.path));
+        let _both = ["a", "cut-short/a"].map(|name| first.keep(name, vec![descriptor()]));
+        let second = Keeping::start(Some(&place.path));
+        assert!(second.take("a").is_some());
+        assert_eq!(second.discard_left(), [""; 0]);
         assert_eq!(names(&place.path), ["a"]);
     }
 

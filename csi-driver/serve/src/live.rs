@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use granary_blob::{PartsHold, Preload};
 use granary_image::PartRanges;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
 use crate::filesystem::FilesystemMount;
@@ -122,6 +122,25 @@ impl Drop for NativeHold {
     }
 }
 
+/// A version that is not moved.
+pub(crate) struct Still<'a> {
+    blob: &'a ServedBlob,
+    backing: MutexGuard<'a, Backing>,
+}
+
+impl Still<'_> {
+    /// Leaves reads to a successor, who has what it needs from a keeper. Nothing is moved any more: that takes reads that are
+    /// answered.
+    pub(crate) fn leave(&mut self) {
+        self.blob.file.leave();
+        match &*self.backing {
+            Backing::Filesystem(mount) => mount.leave(),
+            Backing::Fuse(_) => *self.backing = Backing::Closed,
+            Backing::Files(_) | Backing::Native { .. } | Backing::Closed => {}
+        }
+    }
+}
+
 impl LiveVersion {
     pub(crate) fn new(
         manifest: VersionManifest,
@@ -210,12 +229,9 @@ impl LiveVersion {
         Ok(true)
     }
 
-    /// Leaves reads to a successor, if a keeper has what it needs.
-    pub(crate) fn leave(&self) {
-        self.blob.file.leave();
-        if let Backing::Filesystem(mount) = &*self.backing.lock() {
-            mount.leave();
-        }
+    /// Waits until a move that is under way has ended; none begins as long as this is held.
+    pub(crate) fn still(&self) -> Still<'_> {
+        Still { blob: &self.blob, backing: self.backing.lock() }
     }
 
     /// The device could not be moved, and is not tried again.

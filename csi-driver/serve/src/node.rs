@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::claims::Claims;
 use crate::keeping::Keeping;
-use crate::live::{Backing, BlobDevice, LiveVersion, NativeHold};
+use crate::live::{Backing, BlobDevice, LiveVersion, NativeHold, Still};
 use crate::loops::{Label, LoopDevice, Role};
 use crate::pools::Pools;
 use crate::probe::probe;
@@ -367,9 +367,11 @@ impl Node {
     /// Forgets every live version without unmounting it. What a keeper holds is left to a successor: reads wait for it.
     pub(crate) fn leave(&self) {
         let mut versions = self.versions.lock();
+        let mut still: Vec<_> = versions.values().map(|version| version.still()).collect();
         if self.blobs.keeping.leave() {
-            versions.values().for_each(|version| version.leave());
+            still.iter_mut().for_each(Still::leave);
         }
+        drop(still);
         versions.clear();
     }
 }

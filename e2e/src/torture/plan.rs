@@ -51,10 +51,16 @@ const BROKEN: u64 = 150;
 /// Acts with the counts of operations at which they happen, in ascending order.
 pub(super) fn draw(rng: &mut StdRng, scene: Scene) -> Vec<(u64, Act)> {
     let mut acts = Vec::new();
+    // When each dataset's source is itself again.
+    let mut healed = vec![0; scene.datasets];
     let mut at = rng.random_range(0..PERIOD);
     while at < scene.operations {
         let act = act(rng, scene);
         if let Act::BreakDown(dataset, _) = act {
+            if at <= healed[dataset] {
+                continue;
+            }
+            healed[dataset] = at + BROKEN;
             acts.push((at + BROKEN, Act::Heal(dataset)));
         }
         if let Act::Fill(_) = act {
@@ -105,10 +111,14 @@ mod tests {
         assert_eq!(acts, draw(&mut StdRng::seed_from_u64(5), scene));
         assert!(acts.is_sorted_by_key(|(at, _)| *at));
         for dataset in 0..3 {
-            let count = |wanted: fn(&Act, usize) -> bool| acts.iter().filter(|(_, act)| wanted(act, dataset)).count();
-            let broken = count(|act, dataset| matches!(act, Act::BreakDown(of, _) if *of == dataset));
-            let healed = count(|act, dataset| matches!(act, Act::Heal(of) if *of == dataset));
-            assert!(broken > 0 && broken == healed);
+            let of_it = acts.iter().filter_map(|(_, act)| match act {
+                Act::BreakDown(of, _) if *of == dataset => Some(true),
+                Act::Heal(of) if *of == dataset => Some(false),
+                _ => None,
+            });
+            let in_turn: Vec<bool> = of_it.collect();
+            assert!(!in_turn.is_empty() && in_turn.len().is_multiple_of(2));
+            assert!(in_turn.iter().enumerate().all(|(nth, broken)| *broken == nth.is_multiple_of(2)));
         }
         assert!(acts.iter().any(|(_, act)| matches!(act, Act::Kill(_))));
     }

@@ -60,7 +60,13 @@ fn pods_read_on_through_upgrades_and_kills() {
     tell("the node rolled, with another keeper");
     kill_node();
     tell("the node process killed, with another keeper");
-    assert_eq!(self::interruptions(), interruptions, "no process says that reads may have failed");
+    // Older ones may be gone by now.
+    let more: Vec<_> = self::interruptions()
+        .split_whitespace()
+        .filter(|event| !interruptions.contains(event))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(more, [""; 0], "a process says that reads may have failed");
 }
 
 /// The installed release, which has the values of all tests again in the end.
