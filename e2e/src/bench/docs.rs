@@ -38,7 +38,7 @@ pub(super) fn report(figures: &Figures) -> String {
 /// Writes plots, JSON and the figures on the page to `docs`.
 pub(super) fn write(figures: &Figures, docs: &Path) -> Result<()> {
     let dir = docs.join("benchmarks");
-    write_atomically(&dir.join("figures.json"), serde_json::to_string(figures)? + "\n")?;
+    write_atomically(&dir.join("figures.json"), serde_json::to_string(&published(figures))? + "\n")?;
     write_atomically(&dir.join("direct.svg"), plot::svg(figures, Link::Direct))?;
     write_atomically(&dir.join("slow.svg"), plot::svg(figures, Link::Slow))?;
     let page = docs.join("benchmarks.md");
@@ -48,6 +48,22 @@ pub(super) fn write(figures: &Figures, docs: &Path) -> Result<()> {
     let new = replace(&text, &format!("{}\n{plots}", report(figures)))
         .with_context(|| format!("{} has no place for figures", page.display()))?;
     write_atomically(&page, new)
+}
+
+/// Figures without what is only of this machine: where its files lie, and which other programs run, unless they disturbed.
+fn published(figures: &Figures) -> Figures {
+    let mut figures = figures.clone();
+    for system in figures.rows.iter_mut().flat_map(|row| &mut row.cells) {
+        system.failed = system.failed.as_deref().map(without_directories);
+        system.rounds.iter_mut().filter(|cell| !cell.disturbed).for_each(|cell| cell.busy.clear());
+    }
+    figures
+}
+
+fn without_directories(text: &str) -> String {
+    let is_path = |word: &&str| word.trim_start_matches('`').starts_with('/');
+    let short = |word| Some(word).filter(is_path).and_then(|word: &str| Some(word.rsplit_once('/')?.1)).unwrap_or(word);
+    text.split(' ').map(short).collect::<Vec<_>>().join(" ")
 }
 
 /// `page` with `figures` between the marks.
@@ -76,6 +92,19 @@ mod tests {
         );
         assert_eq!(replace(&once, "new").unwrap(), once);
         assert_eq!(replace("no marks", "new"), None);
+    }
+
+    #[test]
+    fn nothing_of_the_machine_is_published() {
+        let text = "`/usr/bin/python3 /home/me/loader.py 1` failed: 3 of 4 MB/s";
+        assert_eq!(without_directories(text), "python3 loader.py 1` failed: 3 of 4 MB/s");
+        let mut figures = figures(&[("a row", Unit::Bytes, Link::Direct, &[("native", 1e9), ("granary", 2e9)])]);
+        for (nth, system) in figures.rows[0].cells.iter_mut().enumerate() {
+            system.rounds[0].busy = vec!["another program 1 s".into()];
+            system.rounds[0].disturbed = nth == 1;
+        }
+        let systems = &published(&figures).rows[0].cells;
+        assert_eq!(systems.iter().map(|system| system.rounds[0].busy.len()).collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]
