@@ -1,8 +1,13 @@
-//! Random operations under random faults: seeds that are always the same, and a fresh one.
+//! Random operations under random faults: seeds that are always the same, and fresh ones.
+
+use std::time::{Duration, Instant};
 
 use granary_e2e::torture::round::{self, Size};
 
 use super::program;
+
+/// How long there are fresh seeds.
+const FRESH: Duration = Duration::from_secs(60);
 
 fn run(seed: u64) {
     let size = Size { operations: 5000, readers: 8 };
@@ -29,6 +34,9 @@ fn another_known_seed() {
 
 #[test]
 #[ignore = "needs root: real mounts"]
-fn a_fresh_seed() {
-    run(u64::from(rand::random::<u32>()));
+fn fresh_seeds() {
+    let begun = Instant::now();
+    while begun.elapsed() < FRESH {
+        run(u64::from(rand::random::<u32>()));
+    }
 }
