@@ -47,7 +47,7 @@ fn manifests(fixture: &Fixture) -> Vec<VersionManifest> {
 }
 
 fn targets(fixture: &Fixture) -> Vec<PathBuf> {
-    (0..DATASETS).map(|nth| fixture.target(&nth.to_string())).collect()
+    (0..manifests(fixture).len()).map(|nth| fixture.target(&nth.to_string())).collect()
 }
 
 /// A fixture with several datasets, and the bytes of the files of each.
@@ -247,34 +247,39 @@ async fn kills_below_readers(way: LayoutChoice, has_resend: bool, kills: usize) 
     end(&fixture).await;
 }
 
-/// Reads of the longest version are asked again before it is adopted.
+/// Reads of a dataset's longer version are asked again before it is adopted. Versions are adopted in an order that looks random,
+/// so there are several datasets.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real mounts"]
 async fn nothing_is_answered_before_all_versions_of_a_dataset_are_known() {
     let fixture = Fixture::new().await;
-    let mut manifests: Vec<VersionManifest> = Vec::new();
-    let mut newest = Vec::new();
-    for nth in 0..DATASETS {
+    let (mut manifests, mut newest) = (Vec::new(), Vec::new());
+    for nth in 0..2 * DATASETS {
+        let first = fixture.version(&format!("first{nth}"), None).await;
         let (path, content) = (format!("further/{nth}"), bytes(100 + nth as u64, FURTHER_BYTES));
         fixture.write(&path, &content);
-        manifests.push(fixture.version(&format!("v{nth}"), manifests.last()).await);
-        newest = vec![(path, content)];
+        manifests.extend([first.clone(), fixture.version(&format!("second{nth}"), Some(&first)).await]);
+        newest.push((2 * nth + 1, Arc::new(vec![(path, content)])));
     }
     fs::write(fixture.dir.join("manifests"), serde_json::to_vec(&manifests).unwrap()).unwrap();
     let _keeper = keeper(&fixture, VERSIONS);
     let (mut server, _) = serving(&fixture);
-    let last = [fixture.target(&(DATASETS - 1).to_string())];
-    let mut readers = Readers::start(READERS, &last, &Arc::new(newest));
+    let start = |(target, files): &(usize, _)| Readers::start(3, &[fixture.target(&target.to_string())], files);
+    let mut readers: Vec<Readers> = newest.iter().map(start).collect();
     let mut random = Random(4);
-    for _ in 0..20 {
+    for _ in 0..10 {
         let next = spare(&fixture);
-        under_readers(&readers, &mut random).await;
+        for readers in &readers {
+            under_readers(readers, &mut random).await;
+        }
         server.kill();
         (server, _) = go(next);
     }
-    under_readers(&readers, &mut random).await;
-    readers.stop();
-    assert_eq!(readers.tally.words(), [""; 0]);
+    for readers in &mut readers {
+        under_readers(readers, &mut random).await;
+        readers.stop();
+        assert_eq!(readers.tally.words(), [""; 0]);
+    }
     server.kill();
     end(&fixture).await;
 }
