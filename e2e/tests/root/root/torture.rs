@@ -1,13 +1,8 @@
-//! Random operations under random faults: seeds that are always the same, and fresh ones.
-
-use std::time::{Duration, Instant};
+//! Random operations under random faults: seeds that are always the same, and a fresh one.
 
 use granary_e2e::torture::round::{self, Size};
 
 use super::program;
-
-/// How long there are fresh seeds.
-const FRESH: Duration = Duration::from_secs(60);
 
 fn run(seed: u64) {
     let size = Size { operations: 5000, readers: 8 };
@@ -34,9 +29,6 @@ fn another_known_seed() {
 
 #[test]
 #[ignore = "needs root: real mounts"]
-fn fresh_seeds() {
-    let begun = Instant::now();
-    while begun.elapsed() < FRESH {
-        run(u64::from(rand::random::<u32>()));
-    }
+fn a_fresh_seed() {
+    run(u64::from(rand::random::<u32>()));
 }
